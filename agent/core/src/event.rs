@@ -1,0 +1,193 @@
+//! What the shells report to the dispatcher.
+
+use crate::time::Now;
+use std::sync::Arc;
+use tidegate_schemas::{
+    Body, Control, DeviceId, Encoding, Escalation, JobId, ModelName, Prompt, PromptText, Resolution, Timing, Usage,
+};
+
+/// Names a publish that waits for its acknowledgement; the shell that took it keeps what belongs to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// A decoded prompt at the door.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// Whose acknowledgement waits.
+    pub ticket: Ticket,
+    /// The device.
+    pub device: DeviceId,
+    /// What it asks. A smaller Message Expiry is already in `deadline_ms`.
+    pub prompt: Arc<Prompt>,
+    /// How it writes and is answered.
+    pub encoding: Encoding,
+    /// Bytes of the payload as it came.
+    pub bytes: u32,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A prompt came; an `Acknowledge` or `Refuse` of its ticket follows.
+    Arrived(Arrival),
+    /// A control message came; an `Acknowledge` or `Refuse` of its ticket follows.
+    Controlled {
+        /// Whose acknowledgement waits.
+        ticket: Ticket,
+        /// The device.
+        device: DeviceId,
+        /// What it wants.
+        control: Control,
+        /// How it writes.
+        encoding: Encoding,
+    },
+    /// A `Keep` is on disk.
+    Kept(JobId),
+    /// A `Keep` could not be stored; nothing of it is on disk.
+    NotKept {
+        /// The job.
+        job: JobId,
+        /// Why, for the device.
+        why: String,
+    },
+    /// A `MarkAttempt` is on disk.
+    AttemptMarked(JobId),
+    /// A `KeepEscalation` is on disk.
+    EscalationKept(JobId),
+    /// A `KeepEscalation` was refused: the outbox is full or the disk failed.
+    EscalationNotKept(JobId),
+    /// A `Conclude` is on disk: the outcome can be sent, the job is over.
+    Concluded(JobId),
+    /// The engine child is up.
+    EngineReady {
+        /// Its model.
+        model: ModelName,
+        /// Context window of one prompt, in tokens.
+        context_tokens: u32,
+    },
+    /// The engine child is gone; what it ran is suspect.
+    EngineGone,
+    /// A piece of an answer.
+    Token {
+        /// The job.
+        job: JobId,
+        /// The text.
+        text: PromptText,
+    },
+    /// An inference ended well.
+    Completed {
+        /// The job.
+        job: JobId,
+        /// What came out.
+        completion: Box<Completion>,
+    },
+    /// An inference ended without an answer, the engine lives.
+    InferenceFailed {
+        /// The job.
+        job: JobId,
+        /// Why.
+        fault: EngineFault,
+    },
+    /// The bridge is connected.
+    LinkUp,
+    /// The bridge is not connected.
+    LinkDown,
+    /// The central broker acknowledged exactly this publish with success.
+    EscalationSent {
+        /// The job.
+        job: JobId,
+        /// The attempt that was published.
+        attempt: u32,
+    },
+    /// A publish did not count: refused, no subscriber (0x10), or the connection ended first.
+    EscalationUnsent {
+        /// The job.
+        job: JobId,
+        /// The attempt that was published.
+        attempt: u32,
+    },
+    /// A resolution arrived from the cloud, already checked for size and the task's schema.
+    Resolved(Box<Resolution>),
+    /// Time passed; nothing else did.
+    Tick,
+    /// The process is asked to stop.
+    Drain,
+}
+
+/// Why an inference gave no answer although the engine lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EngineFault {
+    /// Prompt and template do not fit the context window.
+    TooLong {
+        /// Tokens of prompt and template.
+        tokens: u32,
+        /// Tokens of the window.
+        context_tokens: u32,
+    },
+    /// No valid ending within `max_tokens`.
+    Cut,
+    /// It was aborted as asked.
+    Aborted,
+    /// Anything else, in words without text of the prompt.
+    Other(String),
+}
+
+/// What an inference produced.
+#[derive(Debug, Clone)]
+pub struct Completion {
+    /// Text or, with a schema, JSON.
+    pub body: Body,
+    /// What confidence is made from.
+    pub signals: Signals,
+    /// Tokens read and written.
+    pub usage: Usage,
+    /// `prefill_ms` and `decode_ms` as the engine measured them; the rest is filled in by the dispatcher.
+    pub timing: Timing,
+}
+
+/// What the logits said while the answer was made. Natural logarithms.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Signals {
+    /// Sum of the log-probabilities of the sampled tokens, forced ones excluded.
+    pub sum_logprob: f64,
+    /// The least of them.
+    pub min_logprob: f64,
+    /// Their mean.
+    pub mean_logprob: f64,
+    /// First token: probability of the best less that of the second.
+    pub first_margin: f64,
+    /// First token: entropy of the distribution, in nats.
+    pub first_entropy: f64,
+    /// Sampled tokens.
+    pub tokens: u32,
+}
+
+/// A prompt found on disk at start.
+#[derive(Debug, Clone)]
+pub struct Restored {
+    /// The job.
+    pub job: JobId,
+    /// The device.
+    pub device: DeviceId,
+    /// What it asked.
+    pub prompt: Arc<Prompt>,
+    /// How it writes and is answered.
+    pub encoding: Encoding,
+    /// Bytes of the payload as it came.
+    pub bytes: u32,
+    /// When it was received, on this boot's timeline.
+    pub received: Now,
+    /// Attempts marked on disk; a prompt that is not marked may have run once.
+    pub attempts: u32,
+    /// Its escalation, if it has one.
+    pub escalation: Option<RestoredEscalation>,
+}
+
+/// An escalation found on disk at start.
+#[derive(Debug, Clone)]
+pub struct RestoredEscalation {
+    /// What was to be published.
+    pub escalation: Box<Escalation>,
+    /// The provisional answer, whole, where one was given: what becomes final when the cloud stays silent.
+    pub provisional: Option<Box<tidegate_schemas::Answer>>,
+}

@@ -1,0 +1,32 @@
+//! The words on the wire: identifiers, topics, messages and their encodings.
+//!
+//! Invariants: every value of a type in this crate is valid by construction; whatever comes from outside passes
+//! through [`decode`] or [`cbor::from_slice`], each with a size limit; the crate does no IO and knows nothing of ours.
+
+pub mod cbor;
+mod code;
+mod control;
+mod encoding;
+mod escalation;
+mod frame;
+mod ids;
+mod limits;
+mod prompt;
+mod state;
+mod text;
+mod topic;
+
+pub use code::{ErrorCode, Reason};
+pub use control::{Control, ControlOp};
+pub use encoding::{DecodeError, Encoding, decode_control, decode_prompt};
+pub use escalation::{Escalation, Resolution, ResolvedOutcome, TaskSpec, decode_escalation, decode_resolution, encode};
+pub use frame::{Accepted, Answer, Body, ErrorFrame, Frame, Json, Route, Timing, Token, Usage};
+pub use ids::{DeviceId, GatewayId, IdError, JobId, ModelName, PromptId, SiteId, TaskName};
+pub use limits::{
+    DEADLINE_MS_MAX, DRAFT_BYTES_MAX, ESCALATION_BYTES_MAX, ID_BYTES_MAX, MESSAGES_MAX, OUTCOME_BYTES_MAX,
+    PROMPT_BYTES_MAX, TASK_BYTES_MAX, TOKENS_MAX,
+};
+pub use prompt::{ContentHash, DeadlineMs, Input, Message, Priority, Prompt, Role};
+pub use state::{Card, CardModel, CardTask, Event, Health, LinkState, Load, QueueDepth};
+pub use text::PromptText;
+pub use topic::{DeviceTopic, Origin, StateKind, Topic, TopicError};
