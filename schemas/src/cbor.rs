@@ -1,5 +1,6 @@
 //! CBOR: the only file that names `serde_cbor`, so that replacing it is a change of one file.
 
+use crate::strict::{Strict, place, sentence};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Why bytes are not the CBOR of a `T`.
@@ -14,11 +15,11 @@ pub enum CborError {
         max: usize,
     },
     /// Not CBOR, or not of that shape.
-    #[error("{path}: {what}")]
+    #[error("{}", sentence(path, what))]
     Malformed {
         /// The field, `.` for the whole.
         path: String,
-        /// What is wrong with it.
+        /// What is wrong with it, without text of the message.
         what: String,
     },
 }
@@ -32,7 +33,7 @@ pub fn to_vec<T: Serialize>(value: &T) -> Vec<u8> {
     serde_cbor::to_vec(value).expect("our types serialise, and memory takes what is written")
 }
 
-/// Decodes a whole buffer of at most `max` bytes.
+/// Decodes a whole buffer of at most `max` bytes. A struct must be a map with text keys; nesting ends at 128 levels.
 ///
 /// # Errors
 /// Over the limit, not CBOR, another shape, or bytes left over.
@@ -41,8 +42,8 @@ pub fn from_slice<T: DeserializeOwned>(bytes: &[u8], max: usize) -> Result<T, Cb
         return Err(CborError::TooLarge { len: bytes.len(), max });
     }
     let mut source = serde_cbor::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut source)
-        .map_err(|e| CborError::Malformed { path: e.path().to_string(), what: e.inner().to_string() })?;
+    let value = serde_path_to_error::deserialize(Strict::new(&mut source))
+        .map_err(|e| CborError::Malformed { path: place(e.path()), what: e.inner().to_string() })?;
     let end = source.end();
     end.map_err(|e| CborError::Malformed { path: ".".to_owned(), what: e.to_string() })?;
     Ok(value)

@@ -6,7 +6,11 @@ use crate::frame::Frame;
 use crate::ids::PromptId;
 use crate::limits::PROMPT_BYTES_MAX;
 use crate::prompt::Prompt;
+use crate::strict::{Strict, place, sentence};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// White space that may stand before a JSON object (RFC 8259 §2).
+const JSON_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
 /// How a device writes, and is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -20,7 +24,8 @@ pub enum Encoding {
     Text,
 }
 
-/// Why a payload is no message. The text names the field and the limit, never the content.
+/// Why a payload is no message. The text names the field, a number that is out of bounds, and the limit, never text
+/// of the payload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// Over [`PROMPT_BYTES_MAX`] or another limit of the caller's.
@@ -31,8 +36,8 @@ pub enum DecodeError {
         /// Bytes allowed.
         max: usize,
     },
-    /// No bytes at all.
-    #[error("payload is empty, a prompt in CBOR, JSON or UTF-8 text is needed")]
+    /// No bytes at all, or only white space.
+    #[error("payload is empty or blank, a message in CBOR, JSON or UTF-8 text is needed")]
     Empty,
     /// Neither a CBOR map, nor a JSON object, nor UTF-8.
     #[error("payload starts with byte 0x{first:02x} and is neither CBOR map, JSON object nor UTF-8 text")]
@@ -41,7 +46,7 @@ pub enum DecodeError {
         first: u8,
     },
     /// A field has a wrong type or value.
-    #[error("{path}: {what}")]
+    #[error("{}", sentence(path, what))]
     Field {
         /// The field, `.` for the whole.
         path: String,
@@ -66,14 +71,18 @@ impl Encoding {
     /// self-description (RFC 8949 §3.4.6), no valid UTF-8 either.
     ///
     /// # Errors
-    /// [`DecodeError::Empty`] or [`DecodeError::Unknown`].
+    /// [`DecodeError::Empty`], also for nothing but white space, or [`DecodeError::Unknown`].
     pub fn of(payload: &[u8]) -> Result<Self, DecodeError> {
         let first = *payload.first().ok_or(DecodeError::Empty)?;
         if matches!(first, 0xa0..=0xbf) || payload.starts_with(&[0xd9, 0xd9, 0xf7]) {
             return Ok(Self::Cbor);
         }
         let text = std::str::from_utf8(payload).map_err(|_| DecodeError::Unknown { first })?;
-        Ok(if text.trim_start().starts_with('{') { Self::Json } else { Self::Text })
+        match text.trim_start_matches(JSON_SPACE).chars().next() {
+            Some('{') => Ok(Self::Json),
+            _ if text.trim().is_empty() => Err(DecodeError::Empty),
+            _ => Ok(Self::Text),
+        }
     }
 
     /// Writes a frame for a device that writes so. `None` for what a bare-text device does not get: everything but
@@ -94,7 +103,7 @@ impl Encoding {
             Self::Json => from_json(payload),
             Self::Text => Err(DecodeError::Field {
                 path: ".".to_owned(),
-                what: "bare text, a CBOR map or JSON object is needed".to_owned(),
+                what: "is bare text, needed is a CBOR map or JSON object".to_owned(),
                 id: None,
             }),
         }
@@ -116,8 +125,8 @@ fn bare_line(frame: &Frame) -> Option<Vec<u8>> {
 fn from_json<T: DeserializeOwned>(payload: &[u8]) -> Result<T, DecodeError> {
     let mut source = serde_json::Deserializer::from_slice(payload);
     let field = |path: String, what: String| DecodeError::Field { path, what, id: None };
-    let value = serde_path_to_error::deserialize(&mut source)
-        .map_err(|e| field(e.path().to_string(), e.inner().to_string()))?;
+    let value = serde_path_to_error::deserialize(Strict::new(&mut source))
+        .map_err(|e| field(place(e.path()), e.inner().to_string()))?;
     source.end().map_err(|e| field(".".to_owned(), e.to_string()))?;
     Ok(value)
 }

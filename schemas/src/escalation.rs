@@ -5,6 +5,7 @@ use crate::code::{ErrorCode, Reason};
 use crate::frame::{Body, Timing, Usage};
 use crate::ids::{DeviceId, JobId, ModelName, TaskName};
 use crate::limits::{ESCALATION_BYTES_MAX, OUTCOME_BYTES_MAX};
+use crate::number;
 use crate::prompt::Prompt;
 use crate::topic::Origin;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Escalation {
     /// Version of the message; 1.
+    #[serde(deserialize_with = "number::version")]
     pub v: u8,
     /// The gateway's own id of the prompt, unique for the life of its store.
     pub job: JobId,
@@ -27,8 +29,8 @@ pub struct Escalation {
     /// What the gateway would have answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draft: Option<Body>,
-    /// How sure the gateway was, 0 to 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// How sure the gateway was, 0 to 1, sent with 4 decimals.
+    #[serde(default, skip_serializing_if = "number::no_confidence", with = "number::confidence")]
     pub confidence: Option<f64>,
     /// Why it comes to the cloud.
     pub reason: Reason,
@@ -63,6 +65,7 @@ pub struct TaskSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Resolution {
     /// Version of the message; 1.
+    #[serde(deserialize_with = "number::version")]
     pub v: u8,
     /// The escalation's job.
     pub job: JobId,
@@ -72,8 +75,8 @@ pub struct Resolution {
     pub attempt: u32,
     /// Answer or error.
     pub outcome: ResolvedOutcome,
-    /// How sure the worker is, 0 to 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// How sure the worker is, 0 to 1, sent with 4 decimals.
+    #[serde(default, skip_serializing_if = "number::no_confidence", with = "number::confidence")]
     pub confidence: Option<f64>,
     /// The worker's model.
     pub model: ModelName,

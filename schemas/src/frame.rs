@@ -2,6 +2,7 @@
 
 use crate::code::{ErrorCode, Reason};
 use crate::ids::{ModelName, PromptId};
+use crate::number;
 use crate::text::PromptText;
 use serde::{Deserialize, Serialize};
 
@@ -100,8 +101,8 @@ pub struct Answer {
     /// Text or JSON.
     #[serde(flatten)]
     pub body: Body,
-    /// Predicted probability of being right, 0 to 1; absent where nobody can say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Predicted probability of being right, 0 to 1, sent with 4 decimals; absent where nobody can say (also for NaN).
+    #[serde(default, skip_serializing_if = "number::no_confidence", with = "number::confidence")]
     pub confidence: Option<f64>,
     /// Where it was made.
     pub route: Route,

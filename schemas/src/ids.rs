@@ -31,7 +31,7 @@ pub enum IdError {
     },
 }
 
-fn check(what: &'static str, text: &str) -> Result<(), IdError> {
+pub(crate) fn check(what: &'static str, text: &str) -> Result<(), IdError> {
     if text.is_empty() {
         return Err(IdError::Empty { what });
     }
@@ -81,7 +81,12 @@ macro_rules! identifier {
         }
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+                let text = String::deserialize(d)?;
+                // The decoder names the field: only the predicate is needed, "is 65 bytes, allowed are …".
+                text.parse().map_err(|e: IdError| {
+                    let sentence = e.to_string();
+                    serde::de::Error::custom(sentence.strip_prefix($what).unwrap_or(&sentence).trim_start())
+                })
             }
         }
     };

@@ -1,7 +1,8 @@
 //! The words on the wire: identifiers, topics, messages and their encodings.
 //!
 //! Invariants: every value of a type in this crate is valid by construction; whatever comes from outside passes
-//! through [`decode`] or [`cbor::from_slice`], each with a size limit; the crate does no IO and knows nothing of ours.
+//! through one of the `decode_…` functions or [`cbor::from_slice`], each with a size limit; no error repeats text of a
+//! payload; the crate does no IO and knows nothing of ours.
 
 pub mod cbor;
 mod code;
@@ -11,10 +12,13 @@ mod escalation;
 mod frame;
 mod ids;
 mod limits;
+mod number;
 mod prompt;
 mod state;
+mod strict;
 mod text;
 mod topic;
+mod variant;
 
 pub use code::{ErrorCode, Reason};
 pub use control::{Control, ControlOp};
@@ -23,8 +27,8 @@ pub use escalation::{Escalation, Resolution, ResolvedOutcome, TaskSpec, decode_e
 pub use frame::{Accepted, Answer, Body, ErrorFrame, Frame, Json, Route, Timing, Token, Usage};
 pub use ids::{DeviceId, GatewayId, IdError, JobId, ModelName, PromptId, SiteId, TaskName};
 pub use limits::{
-    DEADLINE_MS_MAX, DRAFT_BYTES_MAX, ESCALATION_BYTES_MAX, ID_BYTES_MAX, MESSAGES_MAX, OUTCOME_BYTES_MAX,
-    PROMPT_BYTES_MAX, TASK_BYTES_MAX, TOKENS_MAX,
+    DEADLINE_MS_MAX, DRAFT_BYTES_MAX, ESCALATION_BYTES_MAX, ESCALATION_FRAMING_BYTES, ID_BYTES_MAX, MESSAGES_MAX,
+    OUTCOME_BYTES_MAX, PROMPT_BYTES_MAX, TASK_BYTES_MAX, TOKENS_MAX,
 };
 pub use prompt::{ContentHash, DeadlineMs, Input, Message, Priority, Prompt, Role};
 pub use state::{Card, CardModel, CardTask, Event, Health, LinkState, Load, QueueDepth};

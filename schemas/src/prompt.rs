@@ -2,6 +2,7 @@
 
 use crate::ids::{PromptId, TaskName};
 use crate::limits::{DEADLINE_MS_MAX, MESSAGES_MAX, TOKENS_MAX};
+use crate::number;
 use crate::text::PromptText;
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
@@ -41,13 +42,15 @@ pub struct Prompt {
 /// A prompt as it stands on the wire, before the rules that span fields.
 #[derive(Deserialize)]
 struct RawPrompt {
-    #[serde(default = "version")]
+    #[serde(default = "version", deserialize_with = "number::version")]
     v: u8,
     id: Option<PromptId>,
     task: Option<TaskName>,
     input: Option<PromptText>,
     messages: Option<Vec<Message>>,
+    #[serde(default, deserialize_with = "max_tokens")]
     max_tokens: Option<u32>,
+    #[serde(default, deserialize_with = "max_bytes")]
     max_bytes: Option<u32>,
     #[serde(default)]
     priority: Priority,
@@ -62,10 +65,6 @@ impl TryFrom<RawPrompt> for Prompt {
     type Error = String;
 
     fn try_from(raw: RawPrompt) -> Result<Self, String> {
-        check_tokens(raw.max_tokens)?;
-        if raw.v != version() {
-            return Err(format!("v is {}, this gateway speaks {}", raw.v, version()));
-        }
         Ok(Self {
             v: raw.v,
             id: raw.id,
@@ -81,28 +80,36 @@ impl TryFrom<RawPrompt> for Prompt {
     }
 }
 
-fn check_tokens(max_tokens: Option<u32>) -> Result<(), String> {
-    match max_tokens {
-        Some(n) if n == 0 || n > TOKENS_MAX => Err(format!("max_tokens is {n}, allowed are 1 to {TOKENS_MAX}")),
-        _ => Ok(()),
-    }
+fn max_tokens<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
+    number::optional_within(d, 1, TOKENS_MAX)
+}
+
+fn max_bytes<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
+    number::optional_within(d, 1, u32::MAX)
 }
 
 fn input(text: Option<PromptText>, messages: Option<Vec<Message>>) -> Result<Input, String> {
     match (text, messages) {
-        (Some(text), None) if text.is_empty() => Err("input is empty, at least one byte is needed".to_owned()),
+        (Some(text), None) if blank(&text) => Err("has an input that is empty or blank".to_owned()),
         (Some(text), None) => Ok(Input::Input(text)),
         (None, Some(list)) if list.is_empty() || list.len() > MESSAGES_MAX => {
-            Err(format!("messages has {} entries, allowed are 1 to {MESSAGES_MAX}", list.len()))
+            Err(format!("has {} entries in messages, allowed are 1 to {MESSAGES_MAX}", list.len()))
+        }
+        (None, Some(list)) if list.iter().all(|m| blank(&m.content)) => {
+            Err("has messages that are all empty or blank".to_owned())
         }
         (None, Some(list)) => Ok(Input::Messages(list)),
-        (None, None) => Err("neither input nor messages is there, one of them is needed".to_owned()),
-        (Some(_), Some(_)) => Err("both input and messages are there, only one of them is allowed".to_owned()),
+        (None, None) => Err("has neither input nor messages, one of them is needed".to_owned()),
+        (Some(_), Some(_)) => Err("has both input and messages, only one of them is allowed".to_owned()),
     }
 }
 
+fn blank(text: &PromptText) -> bool {
+    text.reveal().trim().is_empty()
+}
+
 fn version() -> u8 {
-    1
+    number::VERSION
 }
 
 /// The text of a prompt: one input, or messages in OpenAI's shape.
@@ -163,9 +170,7 @@ impl Default for Priority {
 
 impl<'de> Deserialize<'de> for Priority {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let value = i64::deserialize(d)?;
-        let priority = u8::try_from(value).ok().and_then(Self::new);
-        priority.ok_or_else(|| serde::de::Error::custom(format!("priority is {value}, allowed are 0 to 9")))
+        number::within(d, 0, 9).map(Self)
     }
 }
 
@@ -190,17 +195,14 @@ impl DeadlineMs {
 
 impl<'de> Deserialize<'de> for DeadlineMs {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let value = i64::deserialize(d)?;
-        let deadline = u64::try_from(value).ok().and_then(Self::new);
-        deadline.ok_or_else(|| {
-            serde::de::Error::custom(format!("deadline_ms is {value}, allowed are 1 to {DEADLINE_MS_MAX}"))
-        })
+        number::within(d, 1, DEADLINE_MS_MAX).map(Self)
     }
 }
 
-/// Identifies the content of a prompt: the first 16 bytes of the SHA-256 of its canonical CBOR without the id.
+/// Identifies the content of a prompt: the first 16 bytes of the SHA-256 of its CBOR as this crate writes it, without
+/// `id` and `deadline_ms`. The deadline is no content: a Message Expiry is folded into it, and shrinks on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ContentHash(pub [u8; 16]);
+pub struct ContentHash(#[serde(with = "serde_bytes")] pub [u8; 16]);
 
 impl Prompt {
     /// A prompt of one input and nothing else, as a bare-text payload asks it.
@@ -223,8 +225,8 @@ impl Prompt {
     /// Identifies the content, so that a repeated id can be told from a reused one.
     #[must_use]
     pub fn content_hash(&self) -> ContentHash {
-        let nameless = Self { id: None, ..self.clone() };
-        let digest = Sha256::digest(crate::cbor::to_vec(&nameless));
+        let content = Self { id: None, deadline_ms: None, ..self.clone() };
+        let digest = Sha256::digest(crate::cbor::to_vec(&content));
         let mut hash = [0; 16];
         hash.copy_from_slice(&digest[..16]);
         ContentHash(hash)

@@ -1,6 +1,6 @@
 //! Topics: the only place where `tg/v1/…` is spelt. `Topic::parse(topic.name()) == topic`.
 
-use crate::ids::{DeviceId, GatewayId, IdError, SiteId};
+use crate::ids::{self, DeviceId, GatewayId, IdError, SiteId};
 use std::fmt;
 
 const ROOT: &str = "tg/v1";
@@ -107,7 +107,7 @@ pub enum TopicError {
     #[error("topic is not below {ROOT}")]
     Foreign,
     /// Below `tg/v1/`, but no shape that we know.
-    #[error("topic below {ROOT} has an unknown shape, known are {ROOT}/SITE/GATEWAY/WHAT/DEVICE")]
+    #[error("topic below {ROOT} has an unknown shape, known is {ROOT}/SITE/GATEWAY/WHAT/NAME")]
     Shape,
     /// A level that should be an identifier is none.
     #[error(transparent)]
@@ -144,7 +144,10 @@ impl Topic {
             return Ok(Self::Device { origin, what, device: last.parse()? });
         }
         match what {
-            "event" => Ok(Self::Event { origin, kind: last.parse::<DeviceId>()?.to_string() }),
+            "event" => {
+                ids::check("event kind", last)?;
+                Ok(Self::Event { origin, kind: last.to_owned() })
+            }
             "state" => {
                 let kind = StateKind::ALL.into_iter().find(|k| k.word() == last).ok_or(TopicError::Shape)?;
                 Ok(Self::State { origin, kind })

@@ -1,0 +1,347 @@
+#include "tidegate.h"
+
+#include <string.h>
+
+/* ---- writing: one sink for MQTT and CBOR. It counts on past the end, so that one check at the end is enough. ---- */
+
+struct sink {
+    uint8_t *out;
+    size_t cap;
+    size_t len;
+    bool full;
+};
+
+static void put(struct sink *s, const void *bytes, size_t len)
+{
+    if (s->full || len > s->cap - s->len) {
+        s->full = true;
+        return;
+    }
+    if (len > 0) {
+        memcpy(s->out + s->len, bytes, len);
+    }
+    s->len += len;
+}
+
+static void put_byte(struct sink *s, unsigned byte)
+{
+    uint8_t b = (uint8_t)byte;
+    put(s, &b, 1);
+}
+
+static void put_u16(struct sink *s, unsigned value)
+{
+    put_byte(s, value >> 8);
+    put_byte(s, value & 0xffu);
+}
+
+static void put_string(struct sink *s, const char *text)
+{
+    size_t len = strlen(text);
+    if (len > 0xffffu) {
+        s->full = true;
+        return;
+    }
+    put_u16(s, (unsigned)len);
+    put(s, text, len);
+}
+
+/* Fixed header (MQTT 3.1.1 §2.2): type and flags, then the remaining length, 7 bits a byte. */
+static void put_header(struct sink *s, unsigned first, size_t remaining)
+{
+    if (remaining > 268435455u) {
+        s->full = true;
+        return;
+    }
+    put_byte(s, first);
+    do {
+        unsigned low = (unsigned)(remaining & 0x7fu);
+        remaining >>= 7;
+        put_byte(s, remaining > 0 ? low | 0x80u : low);
+    } while (remaining > 0);
+}
+
+static size_t written(const struct sink *s)
+{
+    return s->full ? 0 : s->len;
+}
+
+/* ---- MQTT 3.1.1: packets to send ---- */
+
+size_t tg_connect(uint8_t *out, size_t cap, const struct tg_connect *with)
+{
+    struct sink s = {out, cap, 0, false};
+    unsigned flags = with->clean_session ? 0x02u : 0;
+    size_t remaining = 10 + 2 + strlen(with->client_id);
+    if (with->user != NULL) {
+        flags |= 0x80u;
+        remaining += 2 + strlen(with->user);
+    }
+    if (with->user != NULL && with->password != NULL) {
+        flags |= 0x40u;
+        remaining += 2 + strlen(with->password);
+    }
+    put_header(&s, 0x10, remaining);
+    put_string(&s, "MQTT");
+    put_byte(&s, 4);
+    put_byte(&s, flags);
+    put_u16(&s, with->keep_alive_s);
+    put_string(&s, with->client_id);
+    if (with->user != NULL) {
+        put_string(&s, with->user);
+    }
+    if ((flags & 0x40u) != 0) {
+        put_string(&s, with->password);
+    }
+    return written(&s);
+}
+
+size_t tg_subscribe(uint8_t *out, size_t cap, uint16_t packet_id, const char *filter)
+{
+    struct sink s = {out, cap, 0, false};
+    put_header(&s, 0x82, 2 + 2 + strlen(filter) + 1);
+    put_u16(&s, packet_id);
+    put_string(&s, filter);
+    put_byte(&s, 1);
+    return written(&s);
+}
+
+size_t tg_publish(uint8_t *out, size_t cap, const struct tg_publish *what)
+{
+    struct sink s = {out, cap, 0, false};
+    put_header(&s, what->again ? 0x3a : 0x32, 2 + strlen(what->topic) + 2 + what->payload_len);
+    put_string(&s, what->topic);
+    put_u16(&s, what->packet_id);
+    put(&s, what->payload, what->payload_len);
+    return written(&s);
+}
+
+size_t tg_puback(uint8_t *out, size_t cap, uint16_t packet_id)
+{
+    struct sink s = {out, cap, 0, false};
+    put_header(&s, 0x40, 2);
+    put_u16(&s, packet_id);
+    return written(&s);
+}
+
+size_t tg_pingreq(uint8_t *out, size_t cap)
+{
+    struct sink s = {out, cap, 0, false};
+    put_header(&s, 0xc0, 0);
+    return written(&s);
+}
+
+size_t tg_disconnect(uint8_t *out, size_t cap)
+{
+    struct sink s = {out, cap, 0, false};
+    put_header(&s, 0xe0, 0);
+    return written(&s);
+}
+
+/* ---- MQTT 3.1.1: packets received ---- */
+
+void tg_reader_init(struct tg_reader *reader, uint8_t *buf, size_t cap)
+{
+    memset(reader, 0, sizeof *reader);
+    reader->buf = buf;
+    reader->cap = cap;
+}
+
+/* Drops what was given out, and what has come of a packet that does not fit. */
+static void tidy(struct tg_reader *r)
+{
+    size_t drop = r->taken;
+    size_t skipped = r->len - drop < r->skip ? r->len - drop : r->skip;
+    drop += skipped;
+    r->skip -= skipped;
+    r->taken = 0;
+    r->len -= drop;
+    if (drop > 0 && r->len > 0) {
+        memmove(r->buf, r->buf + drop, r->len);
+    }
+}
+
+uint8_t *tg_reader_space(struct tg_reader *reader, size_t *len)
+{
+    tidy(reader);
+    *len = reader->cap - reader->len;
+    return reader->buf + reader->len;
+}
+
+void tg_reader_received(struct tg_reader *reader, size_t len)
+{
+    reader->len += len;
+}
+
+static uint16_t get_u16(const uint8_t *at)
+{
+    return (uint16_t)((unsigned)at[0] << 8 | at[1]);
+}
+
+/* Reads what stands before the payload. `have` bytes of the packet's `body` bytes are there. */
+static enum tg_status open_packet(struct tg_packet *p, uint8_t first, const uint8_t *at, size_t have, size_t body)
+{
+    size_t id_at = 0;
+    memset(p, 0, sizeof *p);
+    p->type = (enum tg_type)(first >> 4);
+    switch (p->type) {
+    case TG_CONNACK:
+        if (body != 2) {
+            return TG_BAD;
+        }
+        p->code = at[1];
+        return TG_OK;
+    case TG_PUBACK:
+        if (body != 2) {
+            return TG_BAD;
+        }
+        p->packet_id = get_u16(at);
+        return TG_OK;
+    case TG_SUBACK:
+        if (body != 3) {
+            return TG_BAD;
+        }
+        p->packet_id = get_u16(at);
+        p->code = at[2];
+        return TG_OK;
+    case TG_PINGRESP:
+        return body == 0 ? TG_OK : TG_BAD;
+    case TG_PUBLISH:
+        p->qos = (uint8_t)(first >> 1 & 3);
+        p->again = (first & 8) != 0;
+        if (have < 2 || p->qos > 1) {
+            return TG_BAD;
+        }
+        p->topic = (const char *)at + 2;
+        p->topic_len = get_u16(at);
+        id_at = 2 + p->topic_len;
+        if (have < id_at + (p->qos > 0 ? 2 : 0)) {
+            return TG_BAD;
+        }
+        if (p->qos > 0) {
+            p->packet_id = get_u16(at + id_at);
+            id_at += 2;
+        }
+        p->payload = at + id_at;
+        p->payload_len = body - id_at;
+        return TG_OK;
+    default:
+        return TG_BAD;
+    }
+}
+
+enum tg_status tg_reader_next(struct tg_reader *reader, struct tg_packet *packet)
+{
+    size_t body = 0;
+    size_t head = 1;
+    tidy(reader);
+    if (reader->skip > 0) {
+        return TG_MORE;
+    }
+    for (;; head++) {
+        if (head > 4) {
+            return TG_BAD;
+        }
+        if (head >= reader->len) {
+            return TG_MORE;
+        }
+        body |= (size_t)(reader->buf[head] & 0x7f) << (7 * (head - 1));
+        if ((reader->buf[head] & 0x80) == 0) {
+            break;
+        }
+    }
+    head++;
+    if (reader->len < head + body && reader->len < reader->cap) {
+        return TG_MORE;
+    }
+    if (reader->cap < head + body) {
+        if (reader->buf[0] >> 4 != TG_PUBLISH
+            || open_packet(packet, reader->buf[0], reader->buf + head, reader->len - head, body) != TG_OK) {
+            return TG_BAD;
+        }
+        packet->payload = NULL;
+        reader->taken = reader->len;
+        reader->skip = head + body - reader->len;
+        return TG_TOO_LARGE;
+    }
+    reader->taken = head + body;
+    return open_packet(packet, reader->buf[0], reader->buf + head, body, body);
+}
+
+/* ---- CBOR (RFC 8949): a prompt ---- */
+
+static void put_head(struct sink *s, unsigned major, uint32_t value)
+{
+    unsigned type = major << 5;
+    if (value < 24) {
+        put_byte(s, type | (unsigned)value);
+    } else if (value <= 0xff) {
+        put_byte(s, type | 24);
+        put_byte(s, (unsigned)value);
+    } else if (value <= 0xffff) {
+        put_byte(s, type | 25);
+        put_u16(s, (unsigned)value);
+    } else {
+        put_byte(s, type | 26);
+        put_u16(s, (unsigned)(value >> 16));
+        put_u16(s, (unsigned)(value & 0xffffu));
+    }
+}
+
+static void put_text(struct sink *s, const char *text)
+{
+    size_t len = strlen(text);
+    if (len > 0xffffffffu) {
+        s->full = true;
+        return;
+    }
+    put_head(s, 3, (uint32_t)len);
+    put(s, text, len);
+}
+
+static void put_text_field(struct sink *s, const char *key, const char *text)
+{
+    if (text != NULL) {
+        put_text(s, key);
+        put_text(s, text);
+    }
+}
+
+static void put_number_field(struct sink *s, const char *key, uint32_t value)
+{
+    if (value != 0) {
+        put_text(s, key);
+        put_head(s, 0, value);
+    }
+}
+
+static void put_flag_field(struct sink *s, const char *key, bool flag)
+{
+    if (flag) {
+        put_text(s, key);
+        put_byte(s, 0xf5);
+    }
+}
+
+size_t tg_prompt(uint8_t *out, size_t cap, const struct tg_prompt *prompt)
+{
+    struct sink s = {out, cap, 0, false};
+    uint32_t fields = 1;
+    fields += prompt->id != NULL ? 1u : 0u;
+    fields += prompt->task != NULL ? 1u : 0u;
+    fields += prompt->max_tokens != 0 ? 1u : 0u;
+    fields += prompt->max_bytes != 0 ? 1u : 0u;
+    fields += prompt->deadline_ms != 0 ? 1u : 0u;
+    fields += prompt->stream ? 1u : 0u;
+    fields += prompt->local ? 1u : 0u;
+    put_head(&s, 5, fields);
+    put_text_field(&s, "id", prompt->id);
+    put_text_field(&s, "task", prompt->task);
+    put_text_field(&s, "input", prompt->input);
+    put_number_field(&s, "max_tokens", prompt->max_tokens);
+    put_number_field(&s, "max_bytes", prompt->max_bytes);
+    put_number_field(&s, "deadline_ms", prompt->deadline_ms);
+    put_flag_field(&s, "stream", prompt->stream);
+    put_flag_field(&s, "local", prompt->local);
+    return written(&s);
+}

@@ -1,0 +1,132 @@
+/*
+ * Talk to Tidegate from any C99 device: the MQTT 3.1.1 packets that one needs, a prompt in CBOR, and the fields of an
+ * answer. No allocation, no global state, no IO: bytes go in and out through buffers of the caller.
+ *
+ * Invariants: nothing is written past `cap` and nothing read past `len`; a function that returns a length returns 0
+ * when the buffer is too small, and what it wrote then must not be sent; texts of packets and values are not
+ * terminated and live in the buffer they came from.
+ */
+#ifndef TIDEGATE_H
+#define TIDEGATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Deepest nesting of CBOR that is looked through; a deeper value is TG_BAD. */
+#define TG_DEPTH_MAX 32
+
+enum tg_status {
+    TG_OK = 0,
+    TG_MORE,      /* the packet is not whole yet: receive more bytes */
+    TG_TOO_LARGE, /* the packet does not fit the buffer: its payload is dropped, acknowledge it all the same */
+    TG_NOT_FOUND, /* the map has no such key */
+    TG_BAD        /* the bytes break the protocol: close the connection, or drop the payload */
+};
+
+/* ---- MQTT 3.1.1: packets to send. Each returns the bytes written, 0 if they do not fit `cap`. ---- */
+
+struct tg_connect {
+    const char *client_id;    /* unique per broker */
+    const char *user;         /* NULL: none */
+    const char *password;     /* NULL: none; needs a user (MQTT 3.1.1 §3.1.2.9) */
+    uint16_t keep_alive_s;    /* send something at least this often, 0: never */
+    bool clean_session;       /* false: the broker keeps the subscription and what it owes while we are away */
+};
+
+size_t tg_connect(uint8_t *out, size_t cap, const struct tg_connect *with);
+size_t tg_subscribe(uint8_t *out, size_t cap, uint16_t packet_id, const char *filter);
+
+struct tg_publish {
+    const char *topic;
+    const uint8_t *payload;
+    size_t payload_len;
+    uint16_t packet_id;       /* not 0; the PUBACK names it */
+    bool again;               /* the DUP flag: the same publish on a later connection, without its PUBACK so far */
+};
+
+/* QoS 1. */
+size_t tg_publish(uint8_t *out, size_t cap, const struct tg_publish *what);
+size_t tg_puback(uint8_t *out, size_t cap, uint16_t packet_id);
+size_t tg_pingreq(uint8_t *out, size_t cap);
+size_t tg_disconnect(uint8_t *out, size_t cap);
+
+/* ---- MQTT 3.1.1: packets received ---- */
+
+enum tg_type { TG_CONNACK = 2, TG_PUBLISH = 3, TG_PUBACK = 4, TG_SUBACK = 9, TG_PINGRESP = 13 };
+
+struct tg_packet {
+    enum tg_type type;
+    uint8_t code;             /* CONNACK: 0 is accepted; SUBACK: the granted QoS, 0x80 is refused */
+    uint8_t qos;              /* PUBLISH: 1 needs a PUBACK with `packet_id` */
+    bool again;               /* PUBLISH: the DUP flag */
+    uint16_t packet_id;       /* PUBLISH at QoS 1, PUBACK, SUBACK */
+    const char *topic;        /* PUBLISH */
+    size_t topic_len;
+    const uint8_t *payload;   /* PUBLISH; NULL with TG_TOO_LARGE */
+    size_t payload_len;       /* as it was sent, also with TG_TOO_LARGE */
+};
+
+/* Puts packets together from whatever pieces the network gives. `cap` must hold a topic and 9 bytes at least. */
+struct tg_reader {
+    uint8_t *buf;             /* of the caller; a packet of at most `cap` bytes is read whole */
+    size_t cap;
+    size_t len;               /* bytes received and not yet consumed */
+    size_t taken;             /* bytes of the packet given out last */
+    size_t skip;              /* bytes still to come of a packet that does not fit */
+};
+
+void tg_reader_init(struct tg_reader *reader, uint8_t *buf, size_t cap);
+/* Where the next received bytes belong, and how many fit. Ends the life of the last packet. */
+uint8_t *tg_reader_space(struct tg_reader *reader, size_t *len);
+/* `len` bytes were put there. */
+void tg_reader_received(struct tg_reader *reader, size_t len);
+/* The next packet: TG_OK, TG_MORE, TG_TOO_LARGE or TG_BAD. The packet lives until the next call on this reader. */
+enum tg_status tg_reader_next(struct tg_reader *reader, struct tg_packet *packet);
+
+/* ---- CBOR: a prompt ---- */
+
+struct tg_prompt {
+    const char *id;           /* [A-Za-z0-9_.-]{1,64}, unique per device for 24 h; NULL: none, no deduplication */
+    const char *task;         /* NULL: the gateway's default task */
+    const char *input;        /* UTF-8 */
+    uint32_t max_tokens;      /* 0: the task's */
+    uint32_t max_bytes;       /* largest frame that this device takes; 0: any */
+    uint32_t deadline_ms;     /* time to live from receipt; 0: none */
+    bool stream;              /* `token` frames are wanted */
+    bool local;               /* never leaves the gateway */
+};
+
+size_t tg_prompt(uint8_t *out, size_t cap, const struct tg_prompt *prompt);
+
+/* ---- CBOR: fields of a frame ---- */
+
+enum tg_kind { TG_UINT, TG_NEGATIVE, TG_BYTES, TG_TEXT, TG_ARRAY, TG_MAP, TG_BOOL, TG_NULL, TG_FLOAT };
+
+struct tg_value {
+    enum tg_kind kind;
+    uint64_t number;          /* TG_UINT; TG_BOOL: 0 or 1; TG_NEGATIVE: the value is -1 - number */
+    double fraction;          /* TG_FLOAT, TG_UINT, TG_NEGATIVE */
+    const char *text;         /* TG_TEXT, TG_BYTES */
+    size_t text_len;
+    const uint8_t *raw;       /* the value as it is encoded: look into a TG_MAP with tg_find(raw, raw_len, …) */
+    size_t raw_len;
+};
+
+/* Walks through an array, or through a map: key, value, key, value. TG_NOT_FOUND is the end. */
+struct tg_items {
+    const uint8_t *at;
+    const uint8_t *end;
+    uint64_t left;
+    bool pairs;               /* a map */
+};
+
+enum tg_status tg_open(const uint8_t *raw, size_t len, struct tg_items *items);
+enum tg_status tg_item(struct tg_items *items, struct tg_value *value);
+
+/* The value of a text key in a map: TG_OK, TG_NOT_FOUND or TG_BAD. Text in chunks (indefinite length) is TG_BAD. */
+enum tg_status tg_find(const uint8_t *map, size_t len, const char *key, struct tg_value *value);
+/* Whether a value is this text. */
+bool tg_is(const struct tg_value *value, const char *text);
+
+#endif
