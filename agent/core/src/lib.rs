@@ -3,10 +3,26 @@
 //! Invariants: no IO, no clock, no randomness, no async, no serde, no logging. Time comes in as [`Now`]; a decision
 //! comes out as a value with its reason; the shells do what the [`Command`]s say and report back with [`Event`]s.
 
+pub mod admit;
 mod command;
+mod confidence;
+mod dispatcher;
+pub mod escalate;
 mod event;
+mod job;
+mod load;
+pub mod predict;
+pub mod queue;
+pub mod route;
+pub mod seen;
+mod site;
 mod time;
 
 pub use command::{Command, Inference, Keepsake, Note};
+pub use confidence::{Calibration, CalibrationError, Confidence};
+pub use dispatcher::Dispatcher;
 pub use event::{Arrival, Completion, EngineFault, Event, Restored, RestoredEscalation, Signals, Ticket};
+pub use load::LoadView;
+pub use seen::SeenFinal;
+pub use site::{Bridge, Consent, Limits, Provisional, Site, Task};
 pub use time::Now;

@@ -1,0 +1,226 @@
+//! The engine's side: who runs when, what came out, what happens when it dies. Invariants: at most `slots` at once;
+//! a second attempt is written down before it begins; a suspect has the engine for itself.
+
+use super::{Dispatcher, Mode, Run};
+use crate::confidence::Confidence;
+use crate::event::{Completion, EngineFault};
+use crate::job::{Failure, Job, Otherwise, Stage};
+use crate::predict::Measured;
+use crate::queue::Turn;
+use crate::route::{Local, Policy, Way, route};
+use crate::site::Provisional;
+use crate::time::Now;
+use crate::{Command, Inference, Note};
+use std::sync::Arc;
+use tidegate_schemas::{
+    Answer, ErrorCode, Frame, JobId, ModelName, PromptText, Reason, Route, TaskSpec, Timing, Token,
+};
+
+impl Dispatcher {
+    /// Fills free slots.
+    pub(super) fn schedule(&mut self, now: Now) {
+        while self.mode == Mode::Serving && self.engine.model.is_some() && !self.occupied() {
+            let busy = self.engine.running.len() + self.engine.marking.len();
+            match self.waiting.next(busy) {
+                Some(Turn::Together(id) | Turn::Alone(id)) => self.start(id, now),
+                None => return,
+            }
+        }
+    }
+
+    /// Whether nothing may start: all slots are taken, or one has the engine for itself.
+    fn occupied(&self) -> bool {
+        let taken = self.engine.running.len() + self.engine.marking.len();
+        let marking_alone = self.engine.marking.iter().filter_map(|id| self.jobs.get(id)).any(|job| job.suspect);
+        taken >= self.limits.slots as usize || marking_alone || self.engine.running.values().any(|run| run.alone)
+    }
+
+    /// It is the turn of this job, which has just left the queue.
+    fn start(&mut self, id: JobId, now: Now) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let own_ms = self.predictor.own_ms(job.work);
+        let cloud = self.cloud(&job.task, &job.prompt);
+        let too_slow = job.left_ms(now).is_some_and(|left_ms| own_ms > left_ms && cloud.helps_within(left_ms));
+        if job.runs >= self.limits.attempts_max {
+            self.exhausted(id, now);
+        } else if too_slow && !job.here {
+            self.escalate_unrun(id, Reason::TooSlow, now);
+        } else if job.runs > 0 && job.marked <= job.runs {
+            let attempt = job.runs + 1;
+            self.enter(id, Stage::Marking);
+            self.out.push(Command::MarkAttempt { job: id, attempt });
+        } else {
+            self.infer(id, now);
+        }
+    }
+
+    pub(super) fn attempt_marked(&mut self, id: JobId, now: Now) {
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.stage == Stage::Marking) else { return };
+        job.marked = job.runs + 1;
+        if self.engine.model.is_some() && self.mode == Mode::Serving {
+            self.infer(id, now);
+        } else {
+            self.enter(id, Stage::Queued);
+        }
+    }
+
+    fn infer(&mut self, id: JobId, now: Now) {
+        let Some(model) = self.engine.model.clone() else { return self.enter(id, Stage::Queued) };
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.runs += 1;
+        let inference = Inference {
+            job: id,
+            attempt: job.runs,
+            prompt: Arc::clone(&job.prompt),
+            task: spec(job),
+            stream: job.prompt.stream && job.structured(),
+        };
+        let run = Run { started: now, work: job.work, model, seq: 0, alone: job.suspect };
+        self.engine.running.insert(id, run);
+        self.enter(id, Stage::Running);
+        self.out.push(Command::Infer(inference));
+    }
+
+    pub(super) fn token(&mut self, id: JobId, text: PromptText) {
+        let Some(job) = self.jobs.get(&id).filter(|job| job.stage == Stage::Running) else { return };
+        let Some(run) = self.engine.running.get_mut(&id) else { return };
+        if !(job.prompt.stream && job.structured()) {
+            return;
+        }
+        let frame = Token { id: job.prompt_id().cloned(), attempt: job.runs, seq: run.seq, text };
+        run.seq = run.seq.saturating_add(1);
+        let (device, encoding) = (job.device.clone(), job.encoding);
+        self.out.push(Command::Send { device, encoding, frame: Box::new(Frame::Token(frame)) });
+    }
+
+    pub(super) fn completed(&mut self, id: JobId, completion: Completion, now: Now) {
+        let Some(run) = self.engine.running.remove(&id) else { return };
+        let Some(job) = self.jobs.get(&id).filter(|job| job.stage == Stage::Running) else { return };
+        let measured = Measured {
+            bytes: run.work.bytes,
+            tokens: completion.usage.completion_tokens,
+            prefill_ms: completion.timing.prefill_ms,
+            decode_ms: completion.timing.decode_ms,
+        };
+        self.predictor.measure(&job.task.spec.name, measured);
+        let raw = completion.signals.sum_logprob.exp();
+        let calibration = self.calibration.get(&job.task.spec.name);
+        let confidence = calibration.map_or_else(|| Confidence::new(raw), |c| c.apply(raw));
+        let way = route(Local::Answer(confidence), self.policy(job, now));
+        let mut answer = answer(job, completion, confidence, &run, now);
+        match way {
+            Way::Keep(reason) | Way::Fail(reason) => {
+                answer.reason = reason;
+                self.keep_local(id, answer, now);
+            }
+            Way::Provisional(reason) => {
+                answer.provisional = true;
+                self.escalate(id, reason, Otherwise::Answer(Box::new(answer)), now);
+            }
+            Way::Escalate(reason) => self.escalate(id, reason, Otherwise::Answer(Box::new(answer)), now),
+        }
+    }
+
+    fn policy(&self, job: &Job, now: Now) -> Policy {
+        Policy {
+            threshold: job.task.threshold,
+            provisional: if job.structured() { job.task.provisional } else { Provisional::Withhold },
+            cloud: self.cloud(&job.task, &job.prompt),
+            left_ms: job.left_ms(now),
+        }
+    }
+
+    pub(super) fn inference_failed(&mut self, id: JobId, fault: EngineFault, now: Now) {
+        if self.engine.running.remove(&id).is_none() {
+            return;
+        }
+        let Some(job) = self.jobs.get(&id).filter(|job| job.stage == Stage::Running) else { return };
+        let (reason, code, message) = match fault {
+            EngineFault::Aborted if self.mode == Mode::Draining => return self.enter(id, Stage::Queued),
+            EngineFault::TooLong { tokens, context_tokens } => {
+                let message = format!("prompt is {tokens} tokens, context window is {context_tokens}");
+                (Reason::TooLong, ErrorCode::TooLarge, message)
+            }
+            EngineFault::Cut => {
+                let message = format!("no valid ending within {} tokens", job.max_tokens());
+                (Reason::NoValidEnding, ErrorCode::Cut, message)
+            }
+            EngineFault::Aborted => {
+                (Reason::EngineFailed, ErrorCode::Unresolved, "the engine stopped the inference".to_owned())
+            }
+            EngineFault::Other(what) => {
+                (Reason::EngineFailed, ErrorCode::Unresolved, format!("the engine failed: {what}"))
+            }
+        };
+        self.nothing_local(id, reason, Failure { code, message }, now);
+    }
+
+    /// The gateway has no answer of its own: the cloud is asked, or this error is the outcome.
+    pub(super) fn nothing_local(&mut self, id: JobId, reason: Reason, failure: Failure, now: Now) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        match route(Local::Nothing(reason), self.policy(job, now)) {
+            Way::Escalate(reason) | Way::Provisional(reason) => {
+                self.escalate(id, reason, Otherwise::Fail(failure), now);
+            }
+            Way::Fail(_) | Way::Keep(_) => self.fail(id, failure),
+        }
+    }
+
+    pub(super) fn engine_ready(&mut self, model: ModelName, now: Now) {
+        if !self.engine.running.is_empty() {
+            self.engine_gone(now);
+        }
+        self.engine.model = Some(model);
+    }
+
+    /// What ran is suspect: it runs again alone, unless it was alone already or may not run again.
+    pub(super) fn engine_gone(&mut self, now: Now) {
+        self.engine.model = None;
+        for (id, run) in std::mem::take(&mut self.engine.running) {
+            let Some(job) = self.jobs.get_mut(&id).filter(|job| job.stage == Stage::Running) else { continue };
+            job.suspect = true;
+            let (attempt, spent) = (job.runs, run.alone || job.runs >= self.limits.attempts_max);
+            self.counts.suspects += 1;
+            self.out.push(Command::Note(Note::Suspect { job: id, attempt }));
+            if spent {
+                self.exhausted(id, now);
+            } else {
+                self.enter(id, Stage::Queued);
+            }
+        }
+    }
+
+    /// It may not run here again.
+    pub(super) fn exhausted(&mut self, id: JobId, now: Now) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let message = format!("{} attempts did not end, limit is {}", job.runs, self.limits.attempts_max);
+        self.nothing_local(id, Reason::EngineFailed, Failure { code: ErrorCode::Dead, message }, now);
+    }
+}
+
+/// The task for the engine, with the smaller `max_tokens` of task and prompt.
+fn spec(job: &Job) -> Arc<TaskSpec> {
+    let max_tokens = job.max_tokens();
+    if max_tokens == job.task.spec.max_tokens {
+        return Arc::clone(&job.task.spec);
+    }
+    Arc::new(TaskSpec { max_tokens, ..(*job.task.spec).clone() })
+}
+
+fn answer(job: &Job, completion: Completion, confidence: Confidence, run: &Run, now: Now) -> Answer {
+    Answer {
+        id: job.prompt_id().cloned(),
+        body: completion.body,
+        confidence: Some(confidence.get()),
+        route: Route::Local,
+        reason: Reason::LowConfidence,
+        provisional: false,
+        model: run.model.clone(),
+        usage: completion.usage,
+        timing: Timing {
+            queued_ms: run.started.since(job.received),
+            total_ms: now.since(job.received),
+            ..completion.timing
+        },
+    }
+}

@@ -1,0 +1,157 @@
+//! What becomes of a local attempt: kept, kept provisionally while the cloud is asked, handed to the cloud, or failed.
+//! Invariant: nothing goes to the cloud unless [`Cloud`] says that it may.
+
+use crate::confidence::Confidence;
+use crate::site::Provisional;
+use tidegate_schemas::Reason;
+
+/// Least time left in which waiting for a link makes sense, in milliseconds: a reconnect with TLS over a slow link.
+const LINK_WAIT_MS_MIN: u64 = 2_000;
+
+/// What the cloud can do for a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cloud {
+    /// The task or the prompt forbids it.
+    LocalOnly,
+    /// No bridge is configured.
+    NoCloud,
+    /// It is allowed, and there is no link now.
+    LinkDown,
+    /// It is allowed and can be reached; `typical_ms` is the median of recent resolutions, where there were any.
+    LinkUp {
+        /// Median time from publish to resolution, in milliseconds.
+        typical_ms: Option<u64>,
+    },
+}
+
+impl Cloud {
+    /// Whether the cloud may see the prompt.
+    #[must_use]
+    pub fn allowed(self) -> bool {
+        matches!(self, Self::LinkDown | Self::LinkUp { .. })
+    }
+
+    /// Whether asking the cloud now can bring an answer within `left_ms`.
+    #[must_use]
+    pub fn helps_within(self, left_ms: u64) -> bool {
+        matches!(self, Self::LinkUp { typical_ms } if typical_ms.is_none_or(|ms| ms <= left_ms))
+    }
+}
+
+/// What the engine made of a prompt.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Local {
+    /// A valid answer.
+    Answer(Confidence),
+    /// None, and why.
+    Nothing(Reason),
+}
+
+/// What the decision depends on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Policy {
+    /// Confidence from which an answer is kept.
+    pub threshold: f64,
+    /// What the device sees meanwhile; `Withhold` for bare text.
+    pub provisional: Provisional,
+    /// What the cloud can do.
+    pub cloud: Cloud,
+    /// Time to the deadline, in milliseconds.
+    pub left_ms: Option<u64>,
+}
+
+/// The decision, with its reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The local answer is final.
+    Keep(Reason),
+    /// The local answer is sent as provisional, and the cloud is asked.
+    Provisional(Reason),
+    /// The cloud is asked.
+    Escalate(Reason),
+    /// There is no local answer and no way to another.
+    Fail(Reason),
+}
+
+/// Decides what becomes of a local attempt.
+#[must_use]
+pub fn route(local: Local, policy: Policy) -> Way {
+    match (local, blocked(policy)) {
+        (Local::Answer(confidence), _) if confidence.get() >= policy.threshold => Way::Keep(Reason::Confident),
+        (Local::Answer(_), Some(obstacle)) => Way::Keep(obstacle),
+        (Local::Answer(_), None) => match policy.provisional {
+            Provisional::Give => Way::Provisional(Reason::LowConfidence),
+            Provisional::Withhold => Way::Escalate(Reason::LowConfidence),
+        },
+        (Local::Nothing(reason), None) => Way::Escalate(reason),
+        (Local::Nothing(reason), Some(_)) => Way::Fail(reason),
+    }
+}
+
+/// What keeps a prompt from the cloud, if anything.
+fn blocked(policy: Policy) -> Option<Reason> {
+    match policy.cloud {
+        Cloud::LocalOnly => Some(Reason::LocalOnly),
+        Cloud::NoCloud => Some(Reason::NoCloud),
+        Cloud::LinkDown if policy.left_ms.is_some_and(|ms| ms < LINK_WAIT_MS_MIN) => Some(Reason::LinkDown),
+        Cloud::LinkDown | Cloud::LinkUp { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UP: Cloud = Cloud::LinkUp { typical_ms: Some(3_000) };
+
+    #[test]
+    fn answers_are_kept_or_escalated_with_a_reason() {
+        let check = |confidence: f64, cloud: Cloud, left_ms: Option<u64>, expect: Way| {
+            let policy = Policy { threshold: 0.8, provisional: Provisional::Give, cloud, left_ms };
+            let got = route(Local::Answer(Confidence::new(confidence)), policy);
+            assert_eq!(got, expect, "{confidence} {cloud:?} {left_ms:?}");
+        };
+        check(0.9, UP, None, Way::Keep(Reason::Confident));
+        check(0.8, Cloud::LocalOnly, None, Way::Keep(Reason::Confident));
+        check(0.79, UP, None, Way::Provisional(Reason::LowConfidence));
+        check(0.79, UP, Some(100), Way::Provisional(Reason::LowConfidence));
+        check(f64::NAN, UP, None, Way::Provisional(Reason::LowConfidence));
+        check(0.1, Cloud::LocalOnly, None, Way::Keep(Reason::LocalOnly));
+        check(0.1, Cloud::NoCloud, None, Way::Keep(Reason::NoCloud));
+        check(0.1, Cloud::LinkDown, None, Way::Provisional(Reason::LowConfidence));
+        check(0.1, Cloud::LinkDown, Some(60_000), Way::Provisional(Reason::LowConfidence));
+        check(0.1, Cloud::LinkDown, Some(1_000), Way::Keep(Reason::LinkDown));
+    }
+
+    #[test]
+    fn nothing_is_escalated_or_fails() {
+        let check = |cloud: Cloud, left_ms: Option<u64>, expect: Way| {
+            let policy = Policy { threshold: 0.8, provisional: Provisional::Give, cloud, left_ms };
+            assert_eq!(route(Local::Nothing(Reason::NoValidEnding), policy), expect, "{cloud:?} {left_ms:?}");
+        };
+        check(UP, None, Way::Escalate(Reason::NoValidEnding));
+        check(Cloud::LinkDown, None, Way::Escalate(Reason::NoValidEnding));
+        check(Cloud::LinkDown, Some(10), Way::Fail(Reason::NoValidEnding));
+        check(Cloud::LocalOnly, None, Way::Fail(Reason::NoValidEnding));
+        check(Cloud::NoCloud, None, Way::Fail(Reason::NoValidEnding));
+    }
+
+    #[test]
+    fn a_withheld_answer_is_not_given() {
+        let policy = Policy { threshold: 0.8, provisional: Provisional::Withhold, cloud: UP, left_ms: None };
+        assert_eq!(route(Local::Answer(Confidence::new(0.2)), policy), Way::Escalate(Reason::LowConfidence));
+    }
+
+    #[test]
+    fn the_cloud_helps_when_it_is_reachable_and_fast_enough() {
+        let check = |cloud: Cloud, left_ms: u64, expect: bool| {
+            assert_eq!(cloud.helps_within(left_ms), expect, "{cloud:?} {left_ms}");
+        };
+        check(UP, 3_000, true);
+        check(UP, 2_999, false);
+        check(Cloud::LinkUp { typical_ms: None }, 1, true);
+        check(Cloud::LinkDown, 1_000_000, false);
+        check(Cloud::LocalOnly, 1_000_000, false);
+        check(Cloud::NoCloud, 1_000_000, false);
+    }
+}
