@@ -1,0 +1,164 @@
+//! The only file that names sled: one tree, atomic batches, and a sync that is one.
+//!
+//! sled's `flush` ends in `sync_file_range`, which reaches neither the drive's cache nor the file's size, so a batch
+//! is durable after `flush` *and* `sync_data` on the data file. sled's own periodic flusher is off: every batch is
+//! synced at once, so it had nothing to flush, and its page cleaner would move old records about between our syncs.
+//! What the cleaner would win back, the generation switch does.
+
+use crate::directory;
+use crate::envelope::Key;
+use crate::generation;
+use std::fs::{self, File};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+/// Page cache of sled, in bytes. Outcomes are read once, when they are sent, so there is little to cache.
+const CACHE_BYTES: u64 = 1 << 20;
+
+/// A write: the record of a key, or none to remove it.
+pub(crate) struct Op {
+    pub(crate) key: Key,
+    pub(crate) record: Option<Vec<u8>>,
+}
+
+/// An open database in a directory of its own. Errors are texts: whatever sled says, the answer is the same.
+pub(crate) struct Database {
+    db: sled::Db,
+    file: File,
+    path: PathBuf,
+}
+
+impl Database {
+    /// Opens or creates it; panics of sled are errors.
+    pub(crate) fn open(path: &Path) -> Result<Self, String> {
+        let opened = catch_unwind(AssertUnwindSafe(|| open(path)));
+        opened.unwrap_or_else(|_| Err("opening it panicked".to_owned()))
+    }
+
+    /// Shows every pair in the order of keys. Stops at the first error; panics of sled are errors.
+    pub(crate) fn scan(&self, mut show: impl FnMut(&[u8], &[u8])) -> Result<(), String> {
+        let shown = catch_unwind(AssertUnwindSafe(|| {
+            for pair in self.db.iter() {
+                let (key, value) = pair.map_err(|e| e.to_string())?;
+                show(&key, &value);
+            }
+            Ok(())
+        }));
+        shown.unwrap_or_else(|_| Err("reading it panicked".to_owned()))
+    }
+
+    /// Writes all pairs into a database of its own that is built as the given generation, and closes that.
+    pub(crate) fn copy_to(&self, store: &Path, number: u64) -> Result<(), String> {
+        let mut copy = Builder::start(store, number)?;
+        let mut written = Ok(());
+        self.scan(|key, value| {
+            if let (Ok(()), Some(key)) = (&written, Key::parse(key)) {
+                written = copy.put(key, value.to_vec());
+            }
+        })?;
+        written?;
+        copy.finish()
+    }
+
+    pub(crate) fn get(&self, key: Key) -> Result<Option<Vec<u8>>, String> {
+        self.db.get(key.bytes()).map(|v| v.map(|v| v.to_vec())).map_err(|e| e.to_string())
+    }
+
+    /// Applies all writes atomically, and returns when they are durable.
+    pub(crate) fn apply(&self, ops: Vec<Op>) -> Result<(), String> {
+        self.write(ops)?;
+        self.sync()
+    }
+
+    /// Applies all writes atomically, not durably.
+    pub(crate) fn write(&self, ops: Vec<Op>) -> Result<(), String> {
+        let mut batch = sled::Batch::default();
+        for op in ops {
+            match op.record {
+                Some(record) => batch.insert(&op.key.bytes(), record),
+                None => batch.remove(&op.key.bytes()),
+            }
+        }
+        self.db.apply_batch(batch).map_err(|e| format!("write: {e}"))
+    }
+
+    /// Makes all writes durable.
+    pub(crate) fn sync(&self) -> Result<(), String> {
+        self.db.flush().map_err(|e| format!("flush: {e}"))?;
+        self.file.sync_data().map_err(|e| format!("sync of {}: {e}", self.path.join("db").display()))
+    }
+
+    /// Bytes of the data file; zero where it cannot be told.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file.metadata().map_or(0, |m| m.len())
+    }
+
+    /// Closes it. sled may panic when it cannot sync; what was promised was synced before.
+    pub(crate) fn close(self) {
+        if catch_unwind(AssertUnwindSafe(|| drop(self.db))).is_err() {
+            tracing::warn!(path = %self.path.display(), "closing the database panicked");
+        }
+    }
+}
+
+/// Writes a new generation, record by record.
+pub(crate) struct Builder {
+    database: Database,
+    ops: Vec<Op>,
+}
+
+/// Records that a builder writes at once.
+const BUILD_BATCH: usize = 256;
+
+impl Builder {
+    pub(crate) fn start(store: &Path, number: u64) -> Result<Self, String> {
+        let path = generation::building(store, number).map_err(|e| e.to_string())?;
+        Ok(Self { database: Database::open(&path)?, ops: Vec::new() })
+    }
+
+    pub(crate) fn put(&mut self, key: Key, record: Vec<u8>) -> Result<(), String> {
+        self.ops.push(Op { key, record: Some(record) });
+        if self.ops.len() < BUILD_BATCH { Ok(()) } else { self.database.write(std::mem::take(&mut self.ops)) }
+    }
+
+    /// All is durable under the name of a generation being built, and the database is closed.
+    pub(crate) fn finish(mut self) -> Result<(), String> {
+        self.database.apply(std::mem::take(&mut self.ops))?;
+        self.database.close();
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> Result<Database, String> {
+    directory::make(path).map_err(|e| e.to_string())?;
+    remove_leftovers(path).map_err(|e| e.to_string())?;
+    let config = sled::Config::new()
+        .path(path)
+        .mode(sled::Mode::HighThroughput)
+        .cache_capacity(CACHE_BYTES)
+        .flush_every_ms(None);
+    let db = config.open().map_err(|e| e.to_string())?;
+    let file = File::open(path.join("db")).map_err(|e| e.to_string())?;
+    // sled has created files and replaced snapshots without syncing them.
+    directory::sync_whole(path).map_err(|e| e.to_string())?;
+    Ok(Database { db, file, path: path.to_owned() })
+}
+
+/// A snapshot that was being written when the power went keeps sled from opening; it is not needed.
+fn remove_leftovers(path: &Path) -> std::io::Result<()> {
+    for name in directory::names(path)?.iter().filter(|n| n.ends_with(".generating")) {
+        fs::remove_file(path.join(name))?;
+    }
+    Ok(())
+}
+
+/// Sets the snapshots aside: sled then reads the whole log instead. Says whether there were any.
+pub(crate) fn set_snapshots_aside(path: &Path) -> std::io::Result<bool> {
+    let mut found = false;
+    for name in directory::names(path)?.iter().filter(|n| n.starts_with("snap.")) {
+        fs::rename(path.join(name), path.join(format!("aside-{name}")))?;
+        found = true;
+    }
+    directory::sync(path)?;
+    Ok(found)
+}

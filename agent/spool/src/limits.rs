@@ -1,0 +1,57 @@
+//! The bounds of the store.
+
+/// Bounds of the store. The defaults fit a gateway with 1 GiB of memory and a few GiB of flash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Prompts without an outcome.
+    pub inbox_entries_max: u64,
+    /// Their bytes as stored.
+    pub inbox_bytes_max: u64,
+    /// Escalations.
+    pub outbox_entries_max: u64,
+    /// Their bytes as stored.
+    pub outbox_bytes_max: u64,
+    /// Outcomes, released or not, and the room that open prompts hold.
+    pub outcomes_entries_max: u64,
+    /// Their bytes as stored, and the room that open prompts hold.
+    pub outcomes_bytes_max: u64,
+    /// Changes that share one sync.
+    pub group_commit_max: usize,
+    /// Changes that wait for the storage thread.
+    pub queue_max: usize,
+    /// How long a released outcome can be asked for again, in milliseconds.
+    pub seen_keep_ms: u64,
+    /// How long an outcome waits for a session of its device, in milliseconds.
+    pub answer_keep_ms: u64,
+    /// Free bytes of the file system under which no prompt and no escalation is kept.
+    pub free_bytes_min: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // A night of a busy site; a start with as many must take under 1.5 s.
+            inbox_entries_max: 10_000,
+            // 10,000 prompts of 6 KiB, or 1,000 of the largest.
+            inbox_bytes_max: 64 << 20,
+            // An outage of a day at one escalation every ten seconds.
+            outbox_entries_max: 10_000,
+            // As many escalations of 12 KiB.
+            outbox_bytes_max: 128 << 20,
+            // A day of 50,000 prompts, beside the room that 10,000 open ones hold.
+            outcomes_entries_max: 60_000,
+            // Room for 10,000 open prompts at the largest frame (640 MiB), and 384 MiB of outcomes.
+            outcomes_bytes_max: 1 << 30,
+            // At this size the sync is a small part of the cost, and a group stays under 1 MiB.
+            group_commit_max: 128,
+            // Two groups under way and two in waiting, with room for bursts of 50 devices.
+            queue_max: 1024,
+            // Promise 3: 24 hours.
+            seen_keep_ms: 24 * 3600 * 1000,
+            // Promise 2: 7 days.
+            answer_keep_ms: 7 * 24 * 3600 * 1000,
+            // The rest of the system needs room as well, and outcomes of what was accepted follow.
+            free_bytes_min: 64 << 20,
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The storage thread: takes what waits, writes it as one group, syncs once, answers in order.
+//!
+//! There is no window in which a lone change waits for company: while one group syncs, the next one gathers. A lone
+//! change therefore costs one sync, and under load a sync is shared by up to `group_commit_max` changes.
+
+use crate::error::SpoolError;
+use crate::limits::Limits;
+use crate::record::{Change, Counts, OutcomeRecord};
+use crate::stamp::Stamp;
+use crate::store::{Staged, Store};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+use tidegate_schemas::JobId;
+
+/// How often keep times and free space are looked at; both are hours and megabytes.
+const TIDY_EVERY: Duration = Duration::from_secs(20);
+/// How soon again when a round of tidying left something over: prompts come in between.
+const TIDY_AGAIN: Duration = Duration::from_millis(200);
+
+type Answer<T> = Box<dyn FnOnce(T) + Send>;
+
+/// What the thread is asked.
+pub(crate) enum Request {
+    Change(Box<Change>, Done),
+    Outcome(JobId, Answer<Option<OutcomeRecord>>),
+    Counts(Answer<Counts>),
+    Close(SyncSender<()>),
+}
+
+impl Request {
+    /// Answers without the store.
+    pub(crate) fn refuse(self, error: SpoolError) {
+        match self {
+            Self::Change(_, done) => done.call(Err(error)),
+            Self::Outcome(_, done) => done(None),
+            Self::Counts(done) => done(Counts::default()),
+            Self::Close(_) => {}
+        }
+    }
+}
+
+/// The callback of a change: called exactly once, with `Stopped` when the thread ended before it came to it.
+pub(crate) struct Done {
+    call: Option<Answer<Result<(), SpoolError>>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Done {
+    /// `waiting` was counted up for it, and is counted down when it is called.
+    pub(crate) fn new(call: Answer<Result<(), SpoolError>>, waiting: Arc<AtomicUsize>) -> Self {
+        Self { call: Some(call), waiting }
+    }
+
+    pub(crate) fn call(mut self, result: Result<(), SpoolError>) {
+        self.finish(result);
+    }
+
+    fn finish(&mut self, result: Result<(), SpoolError>) {
+        if let Some(call) = self.call.take() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            guarded(|| call(result));
+        }
+    }
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        self.finish(Err(SpoolError::Stopped));
+    }
+}
+
+/// A callback that panics must not take the store with it.
+fn guarded(call: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(call)).is_err() {
+        tracing::error!("a callback of the store panicked");
+    }
+}
+
+/// Starts the thread; it ends when it is asked to close or the last sender is gone.
+pub(crate) fn start(store: Store, requests: Receiver<Request>, limits: Limits) -> io::Result<()> {
+    let body = move || Storage { store, requests, group_max: limits.group_commit_max.max(1), poisoned: None }.run();
+    std::thread::Builder::new().name("spool".to_owned()).spawn(body).map(drop)
+}
+
+/// An answer that waits for the sync of its group.
+enum Pending {
+    Change(Done, Result<(), SpoolError>),
+    Outcome(JobId, Answer<Option<OutcomeRecord>>),
+    Counts(Answer<Counts>),
+}
+
+struct Storage {
+    store: Store,
+    requests: Receiver<Request>,
+    group_max: usize,
+    /// Why nothing is written any more.
+    poisoned: Option<String>,
+}
+
+impl Storage {
+    fn run(mut self) {
+        let mut due = Instant::now() + TIDY_EVERY;
+        let ended = loop {
+            match self.requests.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(first) => {
+                    if let Some(ended) = self.group(first) {
+                        break Some(ended);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break None,
+            }
+            if Instant::now() >= due {
+                due = Instant::now() + self.tidy();
+            }
+        };
+        // The lock must be free before anybody hears of the end. What still waits hears `Stopped` as it is dropped.
+        drop(self.store);
+        drop(self.requests);
+        if let Some(ended) = ended {
+            // Whoever asked may have stopped waiting.
+            let _ = ended.try_send(());
+        }
+    }
+
+    /// Writes one group, and answers it; returns who asked for the end, if that was in it.
+    fn group(&mut self, first: Request) -> Option<SyncSender<()>> {
+        let mut staged = Staged::default();
+        let mut pending = Vec::new();
+        let mut next = Some(first);
+        let mut ended = None;
+        while let Some(request) = next.take() {
+            match request {
+                Request::Change(change, done) => pending.push(Pending::Change(done, self.stage(*change, &mut staged))),
+                Request::Outcome(job, done) => pending.push(Pending::Outcome(job, done)),
+                Request::Counts(done) => pending.push(Pending::Counts(done)),
+                Request::Close(sender) => {
+                    ended = Some(sender);
+                    break;
+                }
+            }
+            if pending.len() >= self.group_max || staged.is_full() {
+                break;
+            }
+            next = self.requests.try_recv().ok();
+        }
+        self.commit(staged);
+        pending.into_iter().for_each(|p| self.answer(p));
+        self.renew();
+        ended
+    }
+
+    fn stage(&mut self, change: Change, staged: &mut Staged) -> Result<(), SpoolError> {
+        self.alive()?;
+        let store = &mut self.store;
+        let result = catch_unwind(AssertUnwindSafe(|| store.stage(change, staged)))
+            .unwrap_or_else(|_| Err(SpoolError::Poisoned("staging a change panicked".to_owned())));
+        if let Err(SpoolError::Poisoned(why)) = &result {
+            self.poison(why.clone());
+        }
+        result
+    }
+
+    fn commit(&mut self, staged: Staged) {
+        if self.poisoned.is_some() || staged.is_empty() {
+            return;
+        }
+        let store = &mut self.store;
+        match catch_unwind(AssertUnwindSafe(|| store.commit(staged))) {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => self.poison(why),
+            Err(_) => self.poison("the database panicked".to_owned()),
+        }
+    }
+
+    fn answer(&self, pending: Pending) {
+        match pending {
+            // A group that did not reach the disk reached it for none of its changes.
+            Pending::Change(done, result) => done.call(result.and_then(|()| self.alive())),
+            Pending::Outcome(job, done) => {
+                let found = catch_unwind(AssertUnwindSafe(|| self.store.outcome(job))).unwrap_or(None);
+                guarded(|| done(found));
+            }
+            Pending::Counts(done) => guarded(|| done(self.store.counts())),
+        }
+    }
+
+    /// Prunes what is over its time; returns when to come again.
+    fn tidy(&mut self) -> Duration {
+        if self.poisoned.is_some() {
+            return TIDY_EVERY;
+        }
+        let mut staged = Staged::default();
+        let more = self.store.prune(&Stamp::now(), &mut staged);
+        self.commit(staged);
+        self.store.restore_ballast();
+        if more { TIDY_AGAIN } else { TIDY_EVERY }
+    }
+
+    /// Switches to a new generation when the file has grown too large for what lives in it.
+    fn renew(&mut self) {
+        if self.poisoned.is_some() || !self.store.is_worn() {
+            return;
+        }
+        let store = &mut self.store;
+        if let Err(why) = catch_unwind(AssertUnwindSafe(|| store.switch_generation()))
+            .unwrap_or_else(|_| Err("the generation switch panicked".to_owned()))
+        {
+            self.poison(why);
+        }
+    }
+
+    fn alive(&self) -> Result<(), SpoolError> {
+        match &self.poisoned {
+            Some(why) => Err(SpoolError::Poisoned(why.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn poison(&mut self, why: String) {
+        tracing::error!(%why, "the store is poisoned, it must be opened anew");
+        self.poisoned.get_or_insert(why);
+    }
+}

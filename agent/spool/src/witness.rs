@@ -1,0 +1,138 @@
+//! Two witnesses against silent loss. sled opens a log with a damaged record as if the log ended there, and wipes what
+//! follows; nothing says that anything is missing.
+//!
+//! - `synced` holds the sequence number of the last change that was synced. It is written without a sync of its own:
+//!   it may be behind after a power cut, never ahead.
+//! - `before` is a copy of the log, taken before sled touches it and removed when the store is open. The records in it
+//!   tell of every group that was once written; all but the last one were synced before the next was written.
+
+use crate::carve::{Carving, highest_seq};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Sequence numbers of a group share all but these bits: a group is far smaller than 65,536 records.
+const GROUP_BITS: u32 = 16;
+
+/// The last sequence number that the group of `seq` can hold: what follows it is another group's.
+pub(crate) fn end_of_group(seq: u64) -> u64 {
+    seq | ((1 << GROUP_BITS) - 1)
+}
+
+/// The file `synced`.
+#[derive(Debug)]
+pub(crate) struct Synced(File);
+
+impl Synced {
+    pub(crate) fn open(store: &Path) -> io::Result<Self> {
+        let path = store.join("synced");
+        File::options().create(true).truncate(false).read(true).write(true).open(path).map(Self)
+    }
+
+    /// The last sequence number known to be synced; zero when nothing is known.
+    pub(crate) fn seq(&self) -> u64 {
+        let mut bytes = [0; 12];
+        let (seq, crc) = match self.0.read_exact_at(&mut bytes, 0) {
+            Ok(()) => bytes.split_at(8),
+            Err(_) => return 0,
+        };
+        let whole = crc == crc32c::crc32c(seq).to_be_bytes();
+        seq.try_into().map(u64::from_be_bytes).ok().filter(|_| whole).unwrap_or(0)
+    }
+
+    /// Notes that all up to `seq` is synced. Only the detection of damage suffers when it cannot be noted.
+    pub(crate) fn note(&self, seq: u64) {
+        let mut bytes = [0; 12];
+        bytes[..8].copy_from_slice(&seq.to_be_bytes());
+        bytes[8..].copy_from_slice(&crc32c::crc32c(&seq.to_be_bytes()).to_be_bytes());
+        if let Err(error) = self.0.write_all_at(&bytes, 0) {
+            tracing::warn!(%error, "the last synced change could not be noted");
+        }
+    }
+}
+
+/// The log as it was before sled opened it.
+#[derive(Debug)]
+pub(crate) struct Before {
+    path: PathBuf,
+    /// The log itself, for when there was no room for a copy.
+    log: PathBuf,
+    /// The largest sequence number in it.
+    pub(crate) written: u64,
+}
+
+impl Before {
+    /// Copies the log, unless an opening that was interrupted has left its copy. Without room for a copy the log
+    /// itself is looked at; then a salvage finds what sled has left of it.
+    pub(crate) fn take(store: &Path, log: &Path) -> Self {
+        let path = store.join("before");
+        let aside = store.join("before.tmp");
+        if !path.exists() && log.exists() {
+            let copied = fs::copy(log, &aside).and_then(|_| fs::rename(&aside, &path));
+            if let Err(error) = copied {
+                tracing::warn!(%error, "the log could not be copied before it is opened");
+                let _ = fs::remove_file(&aside);
+            }
+        }
+        let mut before = Self { path, log: log.to_owned(), written: 0 };
+        match highest_seq(before.source()) {
+            Ok(seq) => before.written = seq,
+            Err(error) => tracing::warn!(%error, "the log could not be looked through"),
+        }
+        before
+    }
+
+    fn source(&self) -> &Path {
+        if self.path.exists() { &self.path } else { &self.log }
+    }
+
+    /// All records in it.
+    pub(crate) fn carve(&self) -> Carving {
+        let mut carving = Carving::default();
+        if let Err(error) = carving.search(self.source()) {
+            tracing::warn!(%error, "the log could not be looked through");
+        }
+        carving
+    }
+
+    /// Whether a database whose latest record is `loaded` lacks something that was synced.
+    pub(crate) fn tells_of_loss(&self, loaded: u64, synced: u64) -> bool {
+        loaded < synced || (loaded >> GROUP_BITS) + 1 < self.written >> GROUP_BITS
+    }
+
+    /// The store is open: the copy is not needed any more.
+    pub(crate) fn discard(self) {
+        if let Err(error) = fs::remove_file(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "the copy of the log could not be removed");
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_noted_is_read_and_damage_is_nothing_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let synced = Synced::open(dir.path()).unwrap();
+        assert_eq!(synced.seq(), 0);
+        synced.note(77);
+        assert_eq!(Synced::open(dir.path()).unwrap().seq(), 77);
+        fs::write(dir.path().join("synced"), [1; 12]).unwrap();
+        assert_eq!(synced.seq(), 0);
+    }
+
+    #[test]
+    fn loss_is_told_from_a_group_that_was_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = Before::take(dir.path(), &dir.path().join("none"));
+        assert!(!before.tells_of_loss(5, 5), "all is there");
+        assert!(!before.tells_of_loss(6, 5), "the note is behind");
+        assert!(before.tells_of_loss(4, 5), "a synced change is missing");
+    }
+}
