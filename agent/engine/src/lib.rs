@@ -1,1 +1,29 @@
-//! placeholder
+//! llama.cpp in a child process: batches, prefixes, schemas, signals.
+//!
+//! Invariants: the parent shares no memory with C++; one thread owns model and context; every queue, frame, file head
+//! and template output has a limit; no text of a prompt or an answer reaches a log.
+//!
+//! The way of a run: [`child`] reads it from stdin, `service` hands it to the `batcher`, `prompt` writes it with the
+//! model's `template` and turns it into tokens, a `sequence` takes its logits through `reading` and `grammar` until it
+//! ends, and the answer goes out as a frame of the [`protocol`]. [`direct`] is the same without the process.
+
+mod backend;
+mod batcher;
+pub mod child;
+pub mod direct;
+mod frame;
+mod gguf;
+mod grammar;
+mod load;
+mod memory;
+pub mod model_file;
+mod prefixes;
+mod process;
+mod prompt;
+pub mod protocol;
+mod reading;
+mod sequence;
+mod service;
+mod template;
+mod text;
+pub mod tiny;

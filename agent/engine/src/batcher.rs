@@ -1,0 +1,241 @@
+//! Continuous batching: each step is one `decode` with one token of every run that writes and a bounded piece of prompts.
+//!
+//! Invariants: a batch never has more tokens than the context was made for (llama.cpp aborts on that); sequence `i` of
+//! the cache belongs to slot `i`, the sequences after the slots to [`Prefixes`]; a slot without a run has an empty
+//! sequence; every accepted run leaves by exactly one message.
+
+use crate::grammar::Grammars;
+use crate::load::{LoadError, Loaded, PREFILL_TOKENS_MAX, batch_tokens};
+use crate::prefixes::Prefixes;
+use crate::prompt;
+use crate::protocol::{Fault, FromEngine, RUNS_WAITING_MAX, Run, Stop};
+use crate::sequence::{Next, Ready, Sequence};
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::llama_batch::LlamaBatch;
+use std::collections::VecDeque;
+use tidegate_schemas::JobId;
+
+/// Nobody takes messages any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gone;
+
+/// Where messages go.
+pub(crate) type Outlet<'a> = dyn FnMut(FromEngine) -> Result<(), Gone> + 'a;
+
+/// A model at work. Owned by one thread.
+pub(crate) struct Batcher<'m> {
+    loaded: &'m Loaded,
+    context: LlamaContext<'m>,
+    batch: LlamaBatch<'static>,
+    /// By sequence number.
+    slots: Vec<Option<Sequence>>,
+    /// Slots with a run, in the order of their begin.
+    order: Vec<usize>,
+    waiting: VecDeque<Sequence>,
+    prefixes: Prefixes,
+    grammars: Grammars,
+}
+
+/// The logits of a slot stand at this place of the batch.
+struct Output {
+    slot: usize,
+    at: i32,
+}
+
+impl<'m> Batcher<'m> {
+    /// An idle one.
+    pub(crate) fn new(loaded: &'m Loaded) -> Result<Self, LoadError> {
+        let slots = i32::try_from(loaded.slots).expect("checked against SLOTS_MAX");
+        let prefixes = i32::try_from(loaded.prefixes).expect("checked against SLOTS_MAX");
+        Ok(Self {
+            loaded,
+            context: loaded.context()?,
+            batch: LlamaBatch::new(batch_tokens(loaded.slots) as usize, 1),
+            slots: (0..loaded.slots).map(|_| None).collect(),
+            order: Vec::new(),
+            waiting: VecDeque::new(),
+            prefixes: Prefixes::new(slots..slots + prefixes, loaded.context_tokens as usize),
+            grammars: Grammars::default(),
+        })
+    }
+
+    /// Whether nothing runs or waits.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.order.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Takes a run, or says at once why not.
+    pub(crate) fn submit(&mut self, run: &Run, out: &mut Outlet<'_>) -> Result<(), Gone> {
+        match self.prepare(run) {
+            Ok(sequence) => {
+                self.waiting.push_back(sequence);
+                Ok(())
+            }
+            Err(fault) => out(FromEngine::Failed { job: run.job, fault }),
+        }
+    }
+
+    fn prepare(&mut self, run: &Run) -> Result<Sequence, Fault> {
+        if self.waiting.len() >= RUNS_WAITING_MAX {
+            return Err(Fault::Other(format!("{RUNS_WAITING_MAX} runs wait already, which is the limit")));
+        }
+        let known = |s: &Sequence| s.job == run.job;
+        if self.waiting.iter().any(known) || self.slots.iter().flatten().any(known) {
+            return Err(Fault::Other(format!("job {} is under way already", run.job)));
+        }
+        let prompt = prompt::tokens(self.loaded, run)?;
+        let grammar = match &run.schema {
+            Some(schema) => {
+                let made = self.grammars.grammar(&self.loaded.model, schema);
+                Some(made.map_err(|fault| Fault::Schema(fault.0))?)
+            }
+            None => None,
+        };
+        Ok(Sequence::new(run, prompt, grammar, self.loaded.context_tokens))
+    }
+
+    /// Stops a run, where there is one.
+    pub(crate) fn abort(&mut self, job: JobId, out: &mut Outlet<'_>) -> Result<(), Gone> {
+        let waits = self.waiting.iter().position(|s| s.job == job);
+        let runs = self.slots.iter().position(|s| s.as_ref().is_some_and(|s| s.job == job));
+        match (waits, runs) {
+            (Some(at), _) => drop(self.waiting.remove(at)),
+            (_, Some(slot)) => drop(self.vacate(slot)),
+            (None, None) => return Ok(()),
+        }
+        out(FromEngine::Failed { job, fault: Fault::Aborted })
+    }
+
+    /// One decode, and what follows from it.
+    pub(crate) fn step(&mut self, out: &mut Outlet<'_>) -> Result<(), Gone> {
+        self.seat();
+        let outputs = self.compose();
+        if self.batch.n_tokens() == 0 {
+            return Ok(());
+        }
+        if let Err(error) = self.context.decode(&mut self.batch) {
+            return self.fail_all(&format!("llama.cpp could not compute a step: {error}"), out);
+        }
+        self.keep_prefixes();
+        outputs.into_iter().try_for_each(|output| self.advance(&output, out))
+    }
+
+    /// Gives free slots to those who wait, with what is already computed of their prompts.
+    fn seat(&mut self) {
+        while let Some(slot) = self.slots.iter().position(Option::is_none) {
+            let Some(mut sequence) = self.waiting.pop_front() else { return };
+            if let Some(source) = self.prefixes.find(sequence.prefix()) {
+                let target = i32::try_from(slot).expect("slots are few");
+                let copied = self.context.copy_kv_cache_seq(source, target, None, None);
+                copied.expect("no positions are given that could be out of range");
+                sequence.skip_prefix();
+            }
+            self.slots[slot] = Some(sequence);
+            self.order.push(slot);
+        }
+    }
+
+    /// Fills the batch: first the writers, then pieces of prompts in the order of arrival.
+    fn compose(&mut self) -> Vec<Output> {
+        self.batch.clear();
+        let mut outputs = Vec::new();
+        let mut prefill = PREFILL_TOKENS_MAX as usize;
+        let writes = |slots: &[Option<Sequence>], slot: usize| slots[slot].as_ref().is_some_and(Sequence::writes);
+        let (writers, readers): (Vec<_>, Vec<_>) = self.order.iter().partition(|slot| writes(&self.slots, **slot));
+        for slot in writers {
+            self.feed(slot, 1, &mut outputs);
+        }
+        for slot in readers {
+            if prefill > 0 {
+                prefill -= self.feed(slot, prefill, &mut outputs);
+            }
+        }
+        outputs
+    }
+
+    /// Puts up to `most` tokens of a slot into the batch; how many.
+    fn feed(&mut self, slot: usize, most: usize, outputs: &mut Vec<Output>) -> usize {
+        let Some(sequence) = &mut self.slots[slot] else { return 0 };
+        let (at, tokens, ready) = sequence.feed(most);
+        let number = i32::try_from(slot).expect("slots are few");
+        for (position, (i, token)) in (at..).zip(tokens.iter().enumerate()) {
+            let last = ready == Ready::ToChoose && i + 1 == tokens.len();
+            if last {
+                outputs.push(Output { slot, at: self.batch.n_tokens() });
+            }
+            let position = i32::try_from(position).expect("a context window is smaller");
+            let added = self.batch.add(*token, position, &[number], last);
+            added.expect("the batch has room for the prefill limit and one token per slot");
+        }
+        tokens.len()
+    }
+
+    /// Copies prefixes that were just computed into sequences of their own.
+    fn keep_prefixes(&mut self) {
+        for slot in &self.order {
+            let Some(sequence) = self.slots[*slot].as_ref().filter(|s| s.stands_at_prefix()) else { continue };
+            let Some(place) = self.prefixes.place(sequence.prefix()) else { continue };
+            for old in place.clear {
+                clear(&mut self.context, old);
+            }
+            let source = i32::try_from(*slot).expect("slots are few");
+            let copied = self.context.copy_kv_cache_seq(source, place.sequence, None, None);
+            copied.expect("no positions are given that could be out of range");
+        }
+    }
+
+    /// Lets a sequence choose its next token, and tells what came of it.
+    fn advance(&mut self, output: &Output, out: &mut Outlet<'_>) -> Result<(), Gone> {
+        let Some(sequence) = &mut self.slots[output.slot] else { return Ok(()) };
+        let logits = self.context.get_logits_ith(output.at);
+        let next = sequence.choose(logits, &self.loaded.model.vocab());
+        if !matches!(next, Ok(Next::Continue)) {
+            sequence.close();
+        }
+        let (job, stream) = (sequence.job, sequence.stream);
+        let piece = sequence.piece();
+        if stream && !piece.is_empty() && next.is_ok() {
+            out(FromEngine::Token { job, text: piece.into() })?;
+        }
+        match next {
+            Ok(Next::Continue) => Ok(()),
+            Ok(Next::Ended(stop)) => self.finish(output.slot, stop, out),
+            Err(fault) => {
+                self.vacate(output.slot);
+                out(FromEngine::Failed { job, fault })
+            }
+        }
+    }
+
+    fn finish(&mut self, slot: usize, stop: Stop, out: &mut Outlet<'_>) -> Result<(), Gone> {
+        match self.vacate(slot) {
+            Some(sequence) => out(FromEngine::Done(Box::new(sequence.into_done(stop)))),
+            None => Ok(()),
+        }
+    }
+
+    /// Empties a slot and its sequence.
+    fn vacate(&mut self, slot: usize) -> Option<Sequence> {
+        self.order.retain(|s| *s != slot);
+        clear(&mut self.context, i32::try_from(slot).expect("slots are few"));
+        self.slots[slot].take()
+    }
+
+    /// After a failed step nothing in the cache can be relied on.
+    fn fail_all(&mut self, why: &str, out: &mut Outlet<'_>) -> Result<(), Gone> {
+        self.context.clear_kv_cache();
+        self.prefixes.forget();
+        for slot in std::mem::take(&mut self.order) {
+            if let Some(sequence) = self.slots[slot].take() {
+                out(FromEngine::Failed { job: sequence.job, fault: Fault::Other(why.to_owned()) })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn clear(context: &mut LlamaContext<'_>, sequence: i32) {
+    let number = u32::try_from(sequence).expect("sequence numbers are not negative");
+    let cleared = context.clear_kv_cache_seq(Some(number), None, None);
+    cleared.expect("a sequence number under 256 fits, and no positions are given");
+}

@@ -1,0 +1,162 @@
+//! The engine's process: frames come on stdin and go on stdout, logs go on stderr.
+//!
+//! Invariants: one thread owns model and context, another reads stdin; nothing but frames is written to the parent's
+//! pipe; when stdin ends, the process ends within a second, also from the midst of a step.
+
+use crate::batcher::Gone;
+use crate::process::{Refused, confine, take_stdout};
+use crate::protocol::{FrameError, FromEngine, Start, ToEngine, read_frame, write_frame};
+use crate::service::{Ended, ORDERS_MAX, Order, STACK_BYTES, serve};
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+/// Bytes between reader and pipe, and writer and pipe: what a pipe holds.
+const PIPE_BYTES: usize = 64 * 1024;
+/// How long a step may still take when the parent is gone, before the process ends in its midst.
+const CLOSE_GRACE: Duration = Duration::from_millis(500);
+
+/// How the process behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChildConfig {
+    /// Longest wait for the first message, in milliseconds: a parent that starts an engine knows what to load.
+    pub start_wait_ms: u64,
+}
+
+impl Default for ChildConfig {
+    fn default() -> Self {
+        Self { start_wait_ms: 30_000 }
+    }
+}
+
+/// Why the process ended other than as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ChildError {
+    /// The first message did not come in time.
+    #[error("no start message within {0} ms")]
+    NoStart(u64),
+    /// The first message was another.
+    #[error("the first message was not a start message")]
+    NotStart,
+    /// Bytes from the parent were no frame.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The operating system refused something.
+    #[error("{what}: {source}")]
+    System {
+        /// What was asked.
+        what: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The model could not be loaded or failed; the parent was told.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+impl From<Refused> for ChildError {
+    fn from(Refused { what, source }: Refused) -> Self {
+        Self::System { what, source }
+    }
+}
+
+/// Runs the engine until the parent says stop or closes stdin.
+///
+/// # Errors
+/// See [`ChildError`]. A parent that is gone is no error.
+pub fn run(config: ChildConfig) -> Result<(), ChildError> {
+    hide_panics();
+    confine()?;
+    let frames = BufWriter::with_capacity(PIPE_BYTES, take_stdout()?);
+    let (orders, inbox) = sync_channel(ORDERS_MAX);
+    let (starts, start) = sync_channel(1);
+    let (breaks, broken) = sync_channel(1);
+    let ends = Ends { starts, orders, breaks };
+    spawn("reader", move || ends.read(BufReader::with_capacity(PIPE_BYTES, std::io::stdin())))?;
+    let Some(start) = first(&start, config.start_wait_ms)? else { return Ok(()) };
+    let engine = spawn("engine", move || work(&start, &inbox, frames))?;
+    let ended = engine.join();
+    match (broken.try_recv(), ended) {
+        (Ok(error), _) => Err(error.into()),
+        (Err(_), Ok(Ended::Asked)) => Ok(()),
+        (Err(_), Ok(Ended::Fatal(message))) => Err(ChildError::Fatal(message)),
+        (Err(_), Err(_)) => Err(ChildError::Fatal("the engine's thread panicked".to_owned())),
+    }
+}
+
+/// A panic's message may quote what it was about, so only its place is told.
+fn hide_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(%place, "panic");
+    }));
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<std::thread::JoinHandle<T>, ChildError> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(work);
+    thread.map_err(|source| ChildError::System { what: "a thread", source })
+}
+
+/// The first message, none when the parent closed stdin instead.
+fn first(start: &Receiver<Result<Option<Start>, ChildError>>, wait_ms: u64) -> Result<Option<Start>, ChildError> {
+    let message = start.recv_timeout(Duration::from_millis(wait_ms));
+    message.map_err(|_| ChildError::NoStart(wait_ms))?
+}
+
+fn work(start: &Start, inbox: &Receiver<Order>, mut frames: impl Write) -> Ended {
+    serve(start, inbox, &mut |message: FromEngine| write_frame(&mut frames, &message).map_err(|_| Gone))
+}
+
+/// Where the reader sends what it reads.
+struct Ends {
+    starts: SyncSender<Result<Option<Start>, ChildError>>,
+    orders: SyncSender<Order>,
+    breaks: SyncSender<FrameError>,
+}
+
+impl Ends {
+    /// Reads until stdin ends, then gives the engine a moment and ends the process.
+    fn read(self, mut stdin: impl Read) {
+        let begun = match read_frame(&mut stdin) {
+            Ok(Some(ToEngine::Start(start))) => Ok(Some(start)),
+            Ok(Some(_)) => Err(ChildError::NotStart),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error.into()),
+        };
+        let goes_on = matches!(begun, Ok(Some(_)));
+        // The other side of each channel lives as long as the process.
+        let _ = self.starts.send(begun);
+        if !goes_on {
+            return;
+        }
+        let status = match self.forward(&mut stdin) {
+            Ok(()) => 0,
+            Err(error) => {
+                let _ = self.breaks.send(error);
+                1
+            }
+        };
+        let _ = self.orders.try_send(Order::Stop);
+        std::thread::sleep(CLOSE_GRACE);
+        std::process::exit(status);
+    }
+
+    fn forward(&self, stdin: &mut impl Read) -> Result<(), FrameError> {
+        while let Some(message) = read_frame(stdin)? {
+            let order = match message {
+                ToEngine::Run(run) => Order::Run(run),
+                ToEngine::Abort { job } => Order::Abort(job),
+                ToEngine::Stop => return Ok(()),
+                // A second start is no message of this protocol.
+                ToEngine::Start(_) => return Err(FrameError::Malformed { len: 0 }),
+            };
+            if self.orders.send(order).is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}

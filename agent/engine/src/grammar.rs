@@ -1,0 +1,157 @@
+//! JSON Schemas as masks over the vocabulary, by llguidance.
+//!
+//! Invariants: a schema is compiled within limits of work and size; no error of the matcher leaves this file, because
+//! it may repeat the output so far; the order of calls is `choose`, then `accept` of what was chosen.
+
+use crate::reading::{Reading, best_allowed};
+use llama_cpp_2::{model::LlamaModel, sampling::LlamaSampler};
+use llguidance::{Matcher, ParserFactory, api::TopLevelGrammar};
+use serde_json::{Value, json};
+
+/// Longest schema, in bytes: a task has no more.
+const SCHEMA_BYTES_MAX: usize = tidegate_schemas::TASK_BYTES_MAX;
+/// Compiled schemas that are kept: more than a gateway has tasks.
+const COMPILED_MAX: usize = 16;
+/// Work to build a lexer, in llguidance's units of 20 ns: 20 ms.
+const LEXER_FUEL: u64 = 1_000_000;
+/// Lexer states of one run, 1 to 2 KiB each: 50 MiB.
+const LEXER_STATES_MAX: usize = 25_000;
+/// Symbols of a grammar: some hundred KiB of memory.
+const GRAMMAR_SIZE_MAX: usize = 50_000;
+/// Longest reason, in characters.
+const REASON_CHARS_MAX: usize = 200;
+/// White space between the tokens of JSON, unless the schema says otherwise in `x-guidance`: one space at most, so
+/// that a model that writes compact or spaced JSON keeps its style, and none can fill its answer with nothing.
+const WHITE_SPACE: &str = " ";
+
+/// Why a schema cannot be used, without text of prompt or answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SchemaFault(pub(crate) String);
+
+/// The compiled schemas of one model.
+#[derive(Default)]
+pub(crate) struct Grammars {
+    factory: Option<ParserFactory>,
+    /// Least recently used first.
+    compiled: Vec<(String, Matcher)>,
+}
+
+impl Grammars {
+    /// A fresh matcher for this schema.
+    pub(crate) fn grammar(&mut self, model: &LlamaModel, schema: &str) -> Result<Grammar, SchemaFault> {
+        if let Some(at) = self.compiled.iter().position(|(text, _)| text == schema) {
+            let entry = self.compiled.remove(at);
+            let matcher = entry.1.deep_clone();
+            self.compiled.push(entry);
+            return Ok(Grammar { matcher });
+        }
+        let matcher = self.compile(model, schema)?;
+        if self.compiled.len() == COMPILED_MAX {
+            self.compiled.remove(0);
+        }
+        self.compiled.push((schema.to_owned(), matcher.deep_clone()));
+        Ok(Grammar { matcher })
+    }
+
+    fn compile(&mut self, model: &LlamaModel, schema: &str) -> Result<Matcher, SchemaFault> {
+        if schema.len() > SCHEMA_BYTES_MAX {
+            let what = format!("schema is {} bytes, limit is {SCHEMA_BYTES_MAX}", schema.len());
+            return Err(SchemaFault(what));
+        }
+        let mut value: Value =
+            serde_json::from_str(schema).map_err(|e| SchemaFault(format!("schema is not JSON: {e}")))?;
+        match &mut value {
+            Value::Object(fields) => {
+                fields.entry("x-guidance").or_insert_with(|| json!({ "whitespace_pattern": WHITE_SPACE }));
+            }
+            Value::Bool(_) => {}
+            _ => return Err(SchemaFault("schema is neither an object nor a boolean".to_owned())),
+        }
+        let parser = self.factory(model)?.create_parser(TopLevelGrammar::from_json_schema(value));
+        let mut matcher = Matcher::new(parser);
+        // The first mask shows a schema that nothing satisfies.
+        let first = matcher.compute_mask().map(|mask| mask.is_zero());
+        match (matcher.get_error(), first) {
+            (None, Ok(false)) => Ok(matcher),
+            (None, _) => Err(SchemaFault("schema allows no answer".to_owned())),
+            (Some(error), _) => Err(SchemaFault(reason(&error))),
+        }
+    }
+
+    fn factory(&mut self, model: &LlamaModel) -> Result<&ParserFactory, SchemaFault> {
+        if self.factory.is_none() {
+            let vocab = model.vocab();
+            if vocab.eos().0 < 0 && vocab.eot().0 < 0 {
+                return Err(SchemaFault("the model's vocabulary has no ending token".to_owned()));
+            }
+            let tokens = LlamaSampler::llguidance_tok_env(model);
+            let mut factory = ParserFactory::new_simple(&tokens).map_err(|e| SchemaFault(reason(&e.to_string())))?;
+            factory.quiet();
+            let limits = factory.limits_mut();
+            limits.initial_lexer_fuel = LEXER_FUEL;
+            limits.max_lexer_states = LEXER_STATES_MAX;
+            limits.max_grammar_size = GRAMMAR_SIZE_MAX;
+            limits.verbose_errors = false;
+            self.factory = Some(factory);
+        }
+        Ok(self.factory.as_ref().expect("made above"))
+    }
+}
+
+/// First line of an error, without control characters.
+fn reason(error: &str) -> String {
+    let line = error.lines().next().unwrap_or("unknown reason");
+    line.chars().filter(|c| !c.is_control()).take(REASON_CHARS_MAX).collect()
+}
+
+/// What a schema leaves to choose from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// The best of several.
+    Free(usize),
+    /// The only one.
+    Forced(usize),
+}
+
+/// A schema as far as one answer has come.
+pub(crate) struct Grammar {
+    matcher: Matcher,
+}
+
+impl Grammar {
+    /// The best token that the schema allows here.
+    pub(crate) fn choose(&mut self, logits: &[f32], reading: &Reading) -> Result<Choice, SchemaFault> {
+        let mask = self.matcher.compute_mask().map_err(|_| stuck())?;
+        if mask.num_set() == 1 {
+            return mask.first_bit_set().filter(|t| *t < logits.len()).map(Choice::Forced).ok_or_else(stuck);
+        }
+        let best = u32::try_from(reading.best).is_ok_and(|token| mask.is_allowed(token));
+        let chosen = if best { Some(reading.best) } else { best_allowed(logits, &mask) };
+        chosen.map(Choice::Free).ok_or_else(stuck)
+    }
+
+    /// Takes what was chosen; whether the answer is complete with it.
+    pub(crate) fn accept(&mut self, token: usize) -> Result<Completeness, SchemaFault> {
+        let token = u32::try_from(token).map_err(|_| stuck())?;
+        self.matcher.consume_token(token).map_err(|_| stuck())?;
+        Ok(if self.matcher.is_stopped() { Completeness::Complete } else { Completeness::Open })
+    }
+
+    /// Whether what stands so far is valid.
+    pub(crate) fn may_end(&mut self) -> bool {
+        self.matcher.is_accepting().unwrap_or(false)
+    }
+}
+
+/// Whether anything may follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Completeness {
+    /// Something may or must follow.
+    Open,
+    /// Nothing can follow.
+    Complete,
+}
+
+fn stuck() -> SchemaFault {
+    SchemaFault("schema allows no further token, or needs more work than its limits allow".to_owned())
+}

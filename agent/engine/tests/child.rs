@@ -1,0 +1,273 @@
+//! The engine as its parent sees it: a process that speaks frames.
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Model, run, system_run};
+use std::io::Write;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+use tidegate_engine::protocol::{
+    BEAT_IDLE_MS, CHILD_ENV, Fault, FromEngine, Run, Start, Stop, ToEngine, encode_frame, read_frame, write_frame,
+};
+use tidegate_engine::tiny::Shape;
+use tidegate_schemas::JobId;
+
+/// Longest wait for anything in these tests.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Engine {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    messages: Receiver<FromEngine>,
+}
+
+impl Engine {
+    fn spawn() -> Self {
+        Self::of(Command::new(env!("CARGO_BIN_EXE_tidegate-engine")).envs(CHILD_ENV))
+    }
+
+    fn of(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let stdin = child.stdin.take();
+        let mut stdout = child.stdout.take().unwrap();
+        let (sender, messages) = channel();
+        std::thread::spawn(move || {
+            while let Some(message) = read_frame(&mut stdout).unwrap() {
+                if sender.send(message).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, stdin, messages }
+    }
+
+    fn start(start: Start) -> Self {
+        let mut engine = Self::spawn();
+        engine.say(&ToEngine::Start(start));
+        assert!(matches!(engine.next(), FromEngine::Ready { .. }));
+        engine
+    }
+
+    fn say(&mut self, message: &ToEngine) {
+        write_frame(self.stdin.as_mut().unwrap(), message).unwrap();
+    }
+
+    /// The next message that is not a beat.
+    fn next(&self) -> FromEngine {
+        loop {
+            match self.messages.recv_timeout(PATIENCE).unwrap() {
+                FromEngine::Beat => {}
+                message => return message,
+            }
+        }
+    }
+
+    /// Waits until the engine's stdout ends, then for its status.
+    fn ends(&mut self) -> ExitStatus {
+        loop {
+            match self.messages.recv_timeout(PATIENCE) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap(),
+                Err(RecvTimeoutError::Timeout) => panic!("the engine does not end"),
+            }
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One number of `/proc/PID/status` or the like.
+fn field(pid: u32, file: &str, name: &str) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+    line[name.len()..].split_whitespace().next().unwrap().to_owned()
+}
+
+fn streamed(run: Run) -> ToEngine {
+    ToEngine::Run(Run { stream: true, ..run })
+}
+
+#[test]
+fn pieces_make_up_the_answer() {
+    let model = Model::tiny();
+    let mut engine = Engine::start(model.start());
+    engine.say(&streamed(system_run(3, "be brief", "hello", 60)));
+    let mut pieces = String::new();
+    let done = loop {
+        match engine.next() {
+            FromEngine::Token { job: JobId(3), text } => pieces.push_str(text.reveal()),
+            FromEngine::Done(done) => break done,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((pieces.as_str(), done.job), (done.text.reveal(), JobId(3)));
+    // Random bytes: some are no characters, and the model ends when it happens to.
+    assert!(pieces.contains(char::REPLACEMENT_CHARACTER), "{pieces}");
+    assert_eq!(done.stop, if done.completion_tokens < 60 { Stop::End } else { Stop::MaxTokens });
+}
+
+#[test]
+fn an_abort_ends_a_run_in_its_midst() {
+    let model = Model::of(&Shape::slow());
+    let mut engine = Engine::start(Start { slots: 2, ..model.start() });
+    engine.say(&streamed(run(1, "hello", 400)));
+    engine.say(&ToEngine::Run(run(2, "and me", 3)));
+    assert!(matches!(engine.next(), FromEngine::Token { job: JobId(1), .. }));
+    engine.say(&ToEngine::Abort { job: JobId(1) });
+    engine.say(&ToEngine::Abort { job: JobId(99) });
+    let mut ends = Vec::new();
+    while ends.len() < 2 {
+        match engine.next() {
+            FromEngine::Token { job: JobId(1), .. } => {}
+            FromEngine::Failed { job, fault } => ends.push((job, Some(fault))),
+            FromEngine::Done(done) => ends.push((done.job, None)),
+            other => panic!("{other:?}"),
+        }
+    }
+    ends.sort_by_key(|(job, _)| *job);
+    assert_eq!(ends, [(JobId(1), Some(Fault::Aborted)), (JobId(2), None)]);
+    // The slot is free again, and its sequence clean.
+    engine.say(&ToEngine::Run(run(3, "and me", 3)));
+    assert!(matches!(engine.next(), FromEngine::Done(done) if done.job == JobId(3)));
+}
+
+#[test]
+fn a_waiting_run_can_be_aborted() {
+    let model = Model::of(&Shape::slow());
+    let mut engine = Engine::start(model.start());
+    engine.say(&streamed(run(1, "hello", 400)));
+    assert!(matches!(engine.next(), FromEngine::Token { job: JobId(1), .. }));
+    engine.say(&ToEngine::Run(run(2, "I wait", 4)));
+    engine.say(&ToEngine::Run(run(2, "me too", 4)));
+    engine.say(&ToEngine::Abort { job: JobId(2) });
+    let mut faults = Vec::new();
+    while faults.len() < 2 {
+        match engine.next() {
+            FromEngine::Failed { job: JobId(2), fault } => faults.push(fault),
+            FromEngine::Token { job: JobId(1), .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(faults, [Fault::Other("job 2 is under way already".to_owned()), Fault::Aborted]);
+}
+
+#[test]
+fn it_beats_when_idle_and_while_it_works() {
+    let model = Model::of(&Shape::slow());
+    let mut engine = Engine::start(model.start());
+    let wait = Duration::from_millis(3 * BEAT_IDLE_MS);
+    assert_eq!(engine.messages.recv_timeout(wait), Ok(FromEngine::Beat));
+    engine.say(&ToEngine::Run(run(1, "hello", 400)));
+    assert_eq!(engine.messages.recv_timeout(wait), Ok(FromEngine::Beat));
+    assert_eq!(engine.messages.recv_timeout(wait), Ok(FromEngine::Beat));
+}
+
+#[test]
+fn it_ends_when_stdin_closes_also_in_the_midst_of_an_answer() {
+    let model = Model::of(&Shape::slow());
+    for busy in [false, true] {
+        let mut engine = Engine::start(model.start());
+        if busy {
+            engine.say(&streamed(run(1, "hello", 400)));
+            assert!(matches!(engine.next(), FromEngine::Token { .. }));
+        }
+        engine.stdin = None;
+        assert!(engine.ends().success());
+    }
+}
+
+#[test]
+fn it_ends_when_asked_or_when_it_is_told_nothing() {
+    let model = Model::tiny();
+    let mut engine = Engine::start(model.start());
+    engine.say(&ToEngine::Stop);
+    assert!(engine.ends().success());
+    let mut engine = Engine::spawn();
+    engine.stdin = None;
+    assert!(engine.ends().success());
+}
+
+#[test]
+fn garbage_ends_it_with_an_error() {
+    let model = Model::tiny();
+    for garbage in [&b"\xff\xff\xff\xff"[..], b"\x03\0\0\0abc", b"\x10\0\0"] {
+        let mut engine = Engine::start(model.start());
+        engine.stdin.as_mut().unwrap().write_all(garbage).unwrap();
+        engine.stdin = None;
+        assert_eq!(engine.ends().code(), Some(1), "{garbage:?}");
+        let mut engine = Engine::spawn();
+        engine.stdin.as_mut().unwrap().write_all(garbage).unwrap();
+        engine.stdin = None;
+        assert_eq!(engine.ends().code(), Some(1), "{garbage:?} first");
+    }
+    let mut engine = Engine::spawn();
+    engine.say(&ToEngine::Abort { job: JobId(1) });
+    assert_eq!(engine.ends().code(), Some(1));
+}
+
+#[test]
+fn a_file_that_is_no_model_is_told_in_one_sentence() {
+    let model = Model::tiny();
+    let whole = std::fs::read(model.path()).unwrap();
+    let cut = model.path().with_file_name("cut.gguf");
+    std::fs::write(&cut, &whole[..whole.len() - 1_000]).unwrap();
+    let other = model.path().with_file_name("other.gguf");
+    std::fs::write(&other, b"#!/bin/sh\n").unwrap();
+    let missing = model.path().with_file_name("missing.gguf");
+    for (path, expect) in [(cut, "it is truncated: tensor"), (other, "not a GGUF file"), (missing, "No such file")] {
+        let mut engine = Engine::spawn();
+        engine.say(&ToEngine::Start(Start::new(&path)));
+        let FromEngine::Fatal { message } = engine.next() else { panic!() };
+        assert!(message.contains(expect) && message.contains(path.to_str().unwrap()), "{message}");
+        assert_eq!(engine.ends().code(), Some(1));
+    }
+}
+
+#[test]
+fn many_frames_at_once_are_all_answered() {
+    let model = Model::tiny();
+    let mut engine = Engine::start(Start { slots: 4, ..model.start() });
+    let frames: Vec<u8> =
+        (0..100).flat_map(|i| encode_frame(&ToEngine::Run(run(i, &format!("number {i}"), 3)))).collect();
+    engine.stdin.as_mut().unwrap().write_all(&frames).unwrap();
+    let mut jobs: Vec<u64> = (0..100)
+        .map(|_| match engine.next() {
+            FromEngine::Done(done) => done.job.0,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    jobs.sort_unstable();
+    assert_eq!(jobs, (0..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn it_leaves_no_core_and_gains_no_rights() {
+    let model = Model::tiny();
+    let engine = Engine::start(model.start());
+    let pid = engine.child.id();
+    assert_eq!(field(pid, "limits", "Max core file size"), "0");
+    assert_eq!(field(pid, "status", "NoNewPrivs:"), "1");
+}
+
+#[test]
+fn it_ends_with_its_parent_also_when_somebody_else_keeps_its_stdin_open() {
+    let model = Model::tiny();
+    // A shell between us and the engine; the pipe that is the engine's stdin stays open when the shell goes.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec 3<&0; \"$0\" <&3 & wait", env!("CARGO_BIN_EXE_tidegate-engine")]).envs(CHILD_ENV);
+    let mut engine = Engine::of(&mut shell);
+    engine.say(&ToEngine::Start(model.start()));
+    assert!(matches!(engine.next(), FromEngine::Ready { .. }));
+    engine.child.kill().unwrap();
+    // Our end of stdin is open, and yet the engine's stdout ends.
+    let _open = engine.stdin.take().unwrap();
+    engine.ends();
+}
