@@ -1,0 +1,294 @@
+//! One connection after its CONNECT: one task that reads, decides, writes.
+//!
+//! Invariants: acknowledgements go out in the order of the publishes; whatever waits for the client is bounded in bytes,
+//! whatever waits for the keeper in number; the session is given back to the hall exactly once, at the end.
+
+mod answers;
+mod end;
+mod general;
+pub(crate) mod publish;
+mod subscribe;
+
+use crate::codec::{Packet, Publish, Version, Will, decode, encode};
+use crate::hall::{ConnId, Mail, Note, Notice};
+use crate::keeper::Outgoing;
+use crate::rights::Principal;
+use crate::session::Session;
+use crate::shared::Shared;
+use bytes::BytesMut;
+use end::End;
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
+use general::{Arrival, General};
+use publish::Settled;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tidegate_schemas::DeviceId;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+/// Room for one read, in bytes: a small prompt and its topic.
+const READ_BYTES: usize = 1024;
+/// A read buffer above this is given back when it is empty.
+const BUFFER_KEEP_BYTES: usize = 4 * 1024;
+/// Without keep-alive the clock is still looked at so often.
+const NO_KEEP_ALIVE: Duration = Duration::from_secs(24 * 3600);
+
+type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type Pulled = (DeviceId, usize, Vec<Outgoing>);
+
+/// What the client said about itself in CONNECT.
+pub(crate) struct Client {
+    pub(crate) client_id: String,
+    pub(crate) principal: Principal,
+    pub(crate) peer: SocketAddr,
+    pub(crate) version: Version,
+    pub(crate) keep_alive: Duration,
+    /// How much it takes unacknowledged.
+    pub(crate) receive_max: usize,
+    pub(crate) packet_bytes_max: usize,
+    pub(crate) will: Option<Will>,
+    pub(crate) present: bool,
+    /// Whether it wants reason strings.
+    pub(crate) wants_reasons: bool,
+}
+
+/// What the hall gave.
+pub(crate) struct Place {
+    pub(crate) conn: ConnId,
+    pub(crate) session: Session,
+    pub(crate) notes: mpsc::Receiver<Note>,
+    pub(crate) notice: oneshot::Receiver<Notice>,
+    pub(crate) stale: Arc<AtomicBool>,
+}
+
+/// A frame that waits for room in the client's window.
+struct Waiting {
+    topic: String,
+    payload: bytes::Bytes,
+    what: crate::session::What,
+}
+
+pub(crate) struct Connection {
+    shared: Arc<Shared>,
+    client: Client,
+    conn: ConnId,
+    session: Session,
+    notes: mpsc::Receiver<Note>,
+    notice: oneshot::Receiver<Notice>,
+    stale: Arc<AtomicBool>,
+    incoming: BytesMut,
+    out: BytesMut,
+    flushed: bool,
+    settling: FuturesOrdered<Later<Settled>>,
+    pulls: FuturesUnordered<Later<Pulled>>,
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
+    general: General,
+    aliases: HashMap<u16, String>,
+    heard: Instant,
+}
+
+/// What ended a wait.
+enum Happening {
+    Read(io::Result<usize>),
+    Written(io::Result<()>),
+    Note(Option<Note>),
+    Notice(Notice),
+    Settled(Settled),
+    Pulled(Pulled),
+    Arrival(Arrival),
+    Silence,
+}
+
+impl Connection {
+    pub(crate) fn new(shared: Arc<Shared>, client: Client, place: Place, incoming: BytesMut, out: BytesMut) -> Self {
+        let Place { conn, session, notes, notice, stale } = place;
+        let memory = general::memory(&session);
+        let general = General::new(shared.backend.address.clone(), session.slot, memory);
+        Self {
+            shared,
+            client,
+            conn,
+            session,
+            notes,
+            notice,
+            stale,
+            incoming,
+            out,
+            flushed: false,
+            settling: FuturesOrdered::new(),
+            pulls: FuturesUnordered::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            general,
+            aliases: HashMap::new(),
+            heard: Instant::now(),
+        }
+    }
+
+    /// Serves the client until it or the door ends the connection.
+    pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(mut self, stream: S) {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        self.resume();
+        let end = loop {
+            if let Err(end) = self.work() {
+                break end;
+            }
+            let happening = self.wait(&mut reader, &mut writer).await;
+            if let Err(end) = self.happened(happening) {
+                break end;
+            }
+        };
+        self.finish(end, &mut writer).await;
+    }
+
+    /// Does what can be done without waiting.
+    fn work(&mut self) -> Result<(), End> {
+        while self.may_read() {
+            let bytes_max = self.shared.limits.packet_bytes_max;
+            let packet = decode(&mut self.incoming, self.client.version, bytes_max).map_err(End::from)?;
+            let Some(packet) = packet else { break };
+            self.heard = Instant::now();
+            self.take(packet)?;
+        }
+        if self.incoming.is_empty() && self.incoming.capacity() > BUFFER_KEEP_BYTES {
+            self.incoming = BytesMut::new();
+        }
+        if self.stale.swap(false, Ordering::Relaxed) {
+            self.session.feeds.look_again_everywhere();
+        }
+        self.send_waiting()?;
+        self.start_pulls();
+        Ok(())
+    }
+
+    fn may_read(&self) -> bool {
+        self.settling.len() < usize::from(self.shared.limits.receive_max)
+            && self.general.waiting_bytes() < self.shared.limits.backend_bytes_max
+    }
+
+    async fn wait<R, W>(&mut self, reader: &mut R, writer: &mut W) -> Happening
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let may_read = self.may_read();
+        let (silent, unwritten) = (self.silent_at(), !self.out.is_empty() || !self.flushed);
+        self.incoming.reserve(READ_BYTES);
+        tokio::select! {
+            read = reader.read_buf(&mut self.incoming), if may_read => Happening::Read(read),
+            written = write(writer, &mut self.out), if unwritten => Happening::Written(written),
+            note = self.notes.recv() => Happening::Note(note),
+            Ok(notice) = &mut self.notice => Happening::Notice(notice),
+            Some(settled) = self.settling.next(), if !self.settling.is_empty() => Happening::Settled(settled),
+            Some(pulled) = self.pulls.next(), if !self.pulls.is_empty() => Happening::Pulled(pulled),
+            arrival = self.general.turn() => Happening::Arrival(arrival),
+            () = sleep_until(silent) => Happening::Silence,
+        }
+    }
+
+    fn happened(&mut self, happening: Happening) -> Result<(), End> {
+        match happening {
+            Happening::Read(Ok(0) | Err(_)) | Happening::Written(Err(_)) | Happening::Note(None) => Err(End::Closed),
+            Happening::Read(Ok(_)) => Ok(()),
+            Happening::Written(Ok(())) => {
+                self.flushed = true;
+                Ok(())
+            }
+            Happening::Note(Some(note)) => {
+                // What a publish led to comes after the word about the publish itself.
+                while let Some(Some(settled)) = self.settling.next().now_or_never() {
+                    self.settle(settled)?;
+                }
+                self.note(note)
+            }
+            Happening::Notice(notice) => Err(notice.into()),
+            Happening::Settled(settled) => self.settle(settled),
+            Happening::Pulled(pulled) => self.pulled(pulled),
+            Happening::Arrival(Arrival::Publish(publish)) => self.forward_out(*publish),
+            Happening::Arrival(Arrival::SubAcks(acks)) => acks.iter().try_for_each(|ack| self.send(ack)),
+            Happening::Arrival(Arrival::Nothing) => Ok(()),
+            Happening::Silence if self.silent_at() <= Instant::now() => Err(End::silent()),
+            Happening::Silence => Ok(()),
+        }
+    }
+
+    /// When the client is gone by its own word: one and a half times the keep-alive (MQTT 5.0, 3.1.2.10). A client that
+    /// is not read because the disk is slow is not blamed for it.
+    fn silent_at(&self) -> Instant {
+        match self.client.keep_alive {
+            Duration::ZERO => Instant::now() + NO_KEEP_ALIVE,
+            keep_alive if self.may_read() => self.heard + keep_alive * 3 / 2,
+            keep_alive => Instant::now() + keep_alive,
+        }
+    }
+
+    fn take(&mut self, packet: Packet) -> Result<(), End> {
+        match packet {
+            Packet::Publish(publish) => self.publish(*publish),
+            Packet::PubAck(ack) => self.acknowledged(ack.id),
+            Packet::PubRel(ack) => self.release(ack.id),
+            Packet::Subscribe { id, filters, properties } => self.subscribe(id, filters, &properties),
+            Packet::Unsubscribe { id, filters } => self.unsubscribe(id, &filters),
+            Packet::PingReq => self.send(&Packet::PingResp),
+            Packet::Disconnect { reason, properties } => Err(self.goodbye(reason, &properties)),
+            Packet::PubRec(_) | Packet::PubComp(_) => {
+                Err(End::protocol("acknowledgement of a QoS 2 publish never sent"))
+            }
+            Packet::Connect(_) => Err(End::protocol("second CONNECT")),
+            Packet::Auth => Err(End::protocol("AUTH without an authentication method")),
+            Packet::ConnAck(_) | Packet::SubAck { .. } | Packet::UnsubAck { .. } | Packet::PingResp => {
+                Err(End::protocol("packet that only a server sends"))
+            }
+        }
+    }
+
+    /// Appends a packet to what the client has to read.
+    fn send(&mut self, packet: &Packet) -> Result<(), End> {
+        encode(packet, self.client.version, &mut self.out);
+        self.flushed = false;
+        let max = self.shared.limits.outgoing_bytes_max;
+        if self.out.len() > max { Err(End::slow()) } else { Ok(()) }
+    }
+
+    /// Whether the client is so far behind that lossy frames are dropped and outcomes wait on the disk.
+    fn is_slow(&self) -> bool {
+        self.out.len() > self.shared.limits.outgoing_bytes_max / 2
+    }
+
+    fn tell_hall(&self, mail: Mail) -> bool {
+        self.shared.hall.try_send(mail).is_ok()
+    }
+
+    fn resume(&mut self) {
+        self.session.feeds.resumed();
+        let sent: Vec<_> = self.session.inflight.iter().cloned().collect();
+        for sent in sent {
+            let publish = Publish { dup: true, ..answers::publish(&sent) };
+            if self.send(&Packet::Publish(Box::new(publish))).is_err() {
+                break;
+            }
+        }
+        if self.client.present && self.session.forwards() {
+            self.general.resume(subscribe::forwarded(&self.session));
+        }
+    }
+}
+
+/// Writes all and flushes. May be dropped at any await without loss.
+async fn write<W: AsyncWrite + Unpin>(writer: &mut W, out: &mut BytesMut) -> io::Result<()> {
+    while !out.is_empty() {
+        writer.write_buf(out).await?;
+    }
+    if out.capacity() > BUFFER_KEEP_BYTES {
+        *out = BytesMut::new();
+    }
+    writer.flush().await
+}

@@ -1,0 +1,138 @@
+//! The open door: starts its tasks, passes on what the gateway says, closes.
+
+use crate::auth::Logins;
+use crate::backend::{self, Statement, StatementKind};
+use crate::config::DoorConfig;
+use crate::error::{DoorError, DoorFailure};
+use crate::hall::{Hall, Mail, Note};
+use crate::keeper::{Ephemeral, Keeper, Outgoing};
+use crate::listen;
+use crate::shared::Shared;
+use crate::stats::{Counters, DoorStats, count};
+use bytes::Bytes;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tidegate_schemas::{DeviceId, JobId};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+/// Mail that waits for the hall, in number. Beyond, lossy frames are dropped and outcomes come from the store.
+const MAIL_MAX: usize = 4_096;
+/// How long closing may take before the connections are dropped as they are.
+const CLOSING: Duration = Duration::from_secs(8);
+
+/// The open door. Its methods return at once, but for [`Door::shutdown`] and [`Door::failed`].
+pub struct Door {
+    addrs: Vec<SocketAddr>,
+    shared: Arc<Shared>,
+    open: watch::Sender<bool>,
+    /// Outcomes were lost on the way to the hall: everybody has to look into the store.
+    overflowed: AtomicBool,
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door").field("addrs", &self.addrs).finish_non_exhaustive()
+    }
+}
+
+impl Door {
+    /// Opens the door on the running tokio runtime: sockets are bound, rumqttd answers.
+    ///
+    /// # Errors
+    /// What cannot be listened on, read, or started.
+    pub async fn start(config: DoorConfig, keeper: Arc<dyn Keeper>) -> Result<Self, DoorError> {
+        if config.listeners.is_empty() {
+            return Err(DoorError::NoListener);
+        }
+        let mut bound = Vec::with_capacity(config.listeners.len());
+        for listener in &config.listeners {
+            bound.push(listen::bind(listener).await?);
+        }
+        let logins = config.users.as_deref().map(Logins::start).transpose()?;
+        let counters = Arc::new(Counters::default());
+        let backend = backend::start(config.limits.connections_max, counters.clone()).await?;
+        let (hall, mail) = mpsc::channel(MAIL_MAX);
+        let sessions = Hall::new(config.limits.sessions_max, counters.clone(), backend.statements.clone());
+        tokio::spawn(sessions.run(mail));
+        let DoorConfig { origin, limits, anonymous, .. } = config;
+        let shared = Arc::new(Shared { origin, limits, anonymous, keeper, hall, counters, backend, logins });
+        let (open, opened) = watch::channel(true);
+        let addrs = bound.iter().map(|b| b.addr).collect();
+        for bound in bound {
+            tokio::spawn(listen::accept(bound, shared.clone(), opened.clone()));
+        }
+        Ok(Self { addrs, shared, open, overflowed: AtomicBool::new(false) })
+    }
+
+    /// Where the door listens, in the order of the configuration.
+    #[must_use]
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.addrs.clone()
+    }
+
+    /// An outcome just became durable; [`Keeper::pending`] has it already.
+    pub fn outcome_ready(&self, device: &DeviceId, job: JobId, payload: Bytes) {
+        if self.overflowed.load(Ordering::Relaxed) && self.tell(Mail::LookAgain) {
+            self.overflowed.store(false, Ordering::Relaxed);
+        }
+        let note = Note::Outcome { device: device.clone(), outgoing: Outgoing { job, payload } };
+        if !self.tell(Mail::Note { device: device.clone(), note, except: None }) {
+            self.overflowed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Sends a frame to the sessions of a device that are online. Counted as dropped when the door is too busy.
+    pub fn send(&self, device: &DeviceId, payload: Bytes, how: Ephemeral) {
+        let note = Note::Frame { device: device.clone(), payload, how };
+        if !self.tell(Mail::Note { device: device.clone(), note, except: None }) {
+            count(&self.shared.counters.dropped_frames);
+        }
+    }
+
+    fn tell(&self, mail: Mail) -> bool {
+        self.shared.hall.try_send(mail).is_ok()
+    }
+
+    /// Publishes on the general side, retained, and again whenever rumqttd was replaced.
+    pub fn publish_state(&self, topic: String, payload: Bytes) {
+        let statement = Statement { topic, payload, kind: StatementKind::State };
+        if self.shared.backend.statements.try_send(statement).is_err() {
+            count(&self.shared.counters.dropped_frames);
+        }
+    }
+
+    /// The door's counters.
+    #[must_use]
+    pub fn stats(&self) -> DoorStats {
+        self.shared.counters.view()
+    }
+
+    /// Resolves when the door cannot go on and the process should be started anew.
+    pub async fn failed(&self) -> DoorFailure {
+        let mut failure = self.shared.backend.failure.clone();
+        match failure.wait_for(Option::is_some).await.ok().and_then(|failure| failure.clone()) {
+            Some(failure) => failure,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Closes: no new connections, DISCONNECT 0x8B to MQTT 5 clients, no wills. What is with the keeper is waited for,
+    /// within bounds.
+    pub async fn shutdown(self) {
+        self.open.send_replace(false);
+        let (done, closed) = oneshot::channel();
+        let close = async {
+            if self.shared.hall.send(Mail::Shutdown { done }).await.is_ok() {
+                // The hall ends by itself when the last connection has gone.
+                let _ = closed.await;
+            }
+        };
+        if timeout(CLOSING, close).await.is_err() {
+            tracing::warn!("connections did not end in time and are dropped");
+        }
+    }
+}

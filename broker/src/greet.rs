@@ -1,0 +1,236 @@
+//! From the first byte to CONNACK: who is it, may it come in, which session does it get.
+
+use crate::auth::Login;
+use crate::codec::{ConnAck, Connect, Malformed, Packet, Properties, Version, decode, encode, peek_version, reason};
+use crate::config::Anonymous;
+use crate::connection::publish::ALIASES_MAX;
+use crate::connection::{Client, Connection, Place};
+use crate::hall::{Attach, Attached, Mail, Wire};
+use crate::rights::{Principal, Target};
+use crate::shared::Shared;
+use crate::stats::count;
+use crate::topic;
+use bytes::BytesMut;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot};
+
+/// Notes that wait for one connection, in number. Frames beyond are dropped, outcomes come from the store.
+const NOTES_MAX: usize = 64;
+/// Longest client id, in bytes: MQTT asks for 23, serial numbers and UUIDs need more.
+const CLIENT_ID_BYTES_MAX: usize = 128;
+const READ_BYTES: usize = 1024;
+
+/// What is known of a peer before it speaks MQTT.
+pub(crate) struct Peer {
+    pub(crate) addr: SocketAddr,
+    /// The identity of its certificate.
+    pub(crate) certificate: Option<Arc<str>>,
+}
+
+/// Why a peer is turned away: MQTT 5 reason code and fact.
+struct TurnedAway(u8, &'static str);
+
+/// Reads CONNECT and answers it. `None`: the peer was turned away, and knows why where the protocol can say it.
+pub(crate) async fn greet<S>(shared: &Arc<Shared>, peer: Peer, stream: &mut S) -> Option<Connection>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut incoming = BytesMut::new();
+    let connect = match read_connect(shared, stream, &mut incoming).await {
+        Ok(connect) => connect?,
+        Err(bad) => {
+            let version = peek_version(&incoming).unwrap_or(Version::V4);
+            turn_away(shared, &peer, stream, version, &TurnedAway(bad.reason, bad.what)).await;
+            return None;
+        }
+    };
+    let version = connect.version;
+    match admit(shared, &peer, connect).await {
+        Ok((client, place, ack)) => {
+            let mut out = BytesMut::new();
+            encode(&Packet::ConnAck(Box::new(ack)), version, &mut out);
+            Some(Connection::new(shared.clone(), client, place, incoming, out))
+        }
+        Err(away) => {
+            turn_away(shared, &peer, stream, version, &away).await;
+            None
+        }
+    }
+}
+
+async fn read_connect<S: AsyncRead + Unpin>(
+    shared: &Shared,
+    stream: &mut S,
+    incoming: &mut BytesMut,
+) -> Result<Option<Connect>, Malformed> {
+    loop {
+        incoming.reserve(READ_BYTES);
+        match stream.read_buf(incoming).await {
+            Ok(0) | Err(_) => return Ok(None),
+            Ok(_) => {}
+        }
+        if incoming[0] != 0x10 {
+            return Err(Malformed::protocol("first packet is not CONNECT"));
+        }
+        let mut copy = incoming.clone();
+        match decode(&mut copy, Version::V4, shared.limits.packet_bytes_max)? {
+            Some(Packet::Connect(connect)) => {
+                *incoming = copy;
+                return Ok(Some(*connect));
+            }
+            Some(_) => return Err(Malformed::protocol("first packet is not CONNECT")),
+            None => {}
+        }
+    }
+}
+
+async fn turn_away<S: AsyncWrite + Unpin>(
+    shared: &Shared,
+    peer: &Peer,
+    stream: &mut S,
+    version: Version,
+    away: &TurnedAway,
+) {
+    count(&shared.counters.refused);
+    let TurnedAway(code, what) = *away;
+    tracing::warn!(peer = %peer.addr, code = format_args!("0x{code:02x}"), what, "connection refused");
+    let code = match version {
+        Version::V5 => code,
+        Version::V4 => match v4_code(code) {
+            Some(code) => code,
+            None => return,
+        },
+    };
+    let properties = Properties { reason_string: Some(what.to_owned()), ..Properties::default() };
+    let ack = ConnAck { session_present: false, code, properties };
+    let mut out = BytesMut::new();
+    encode(&Packet::ConnAck(Box::new(ack)), version, &mut out);
+    // A peer that is turned away may be gone already.
+    let _ = (stream.write_all(&out).await, stream.shutdown().await);
+}
+
+/// The CONNACK code of 3.1.1; what it has no code for is a close.
+fn v4_code(code: u8) -> Option<u8> {
+    match code {
+        reason::BAD_VERSION => Some(1),
+        reason::BAD_CLIENT_ID => Some(2),
+        reason::SERVER_BUSY => Some(3),
+        reason::BAD_LOGIN => Some(4),
+        reason::NOT_AUTHORISED => Some(5),
+        _ => None,
+    }
+}
+
+async fn admit(shared: &Shared, peer: &Peer, mut connect: Connect) -> Result<(Client, Place, ConnAck), TurnedAway> {
+    if connect.properties.auth_method.is_some() {
+        return Err(TurnedAway(reason::BAD_AUTH_METHOD, "no extended authentication method is known"));
+    }
+    let principal = identify(shared, peer, &connect).await?;
+    check_will(shared, &principal, &connect)?;
+    let assigned = name_client(&mut connect)?;
+    let (place, present) = attach(shared, &connect).await?;
+    let ack = welcome(shared, &connect, present, assigned);
+    let keep_alive_s = ack.properties.server_keep_alive_s.unwrap_or(connect.keep_alive_s);
+    let receive_max = connect.properties.receive_max.unwrap_or(u16::MAX).min(shared.limits.inflight_max);
+    let client = Client {
+        client_id: connect.client_id,
+        principal,
+        peer: peer.addr,
+        version: connect.version,
+        keep_alive: Duration::from_secs(keep_alive_s.into()),
+        receive_max: usize::from(receive_max),
+        packet_bytes_max: connect.properties.packet_bytes_max.map_or(usize::MAX, |max| max as usize),
+        will: connect.will,
+        present,
+        wants_reasons: connect.properties.problem_wanted != Some(0),
+    };
+    tracing::debug!(who = %client.principal, peer = %peer.addr, client = ?client.client_id, present, "connected");
+    Ok((client, place, ack))
+}
+
+/// A certificate says who it is; else the user name, with its password; else, on loopback, nobody has to.
+async fn identify(shared: &Shared, peer: &Peer, connect: &Connect) -> Result<Principal, TurnedAway> {
+    if let Some(name) = &peer.certificate {
+        return Ok(Principal::Named(name.clone()));
+    }
+    let Some(user) = &connect.user else {
+        let open = shared.anonymous == Anonymous::LoopbackOnly && peer.addr.ip().to_canonical().is_loopback();
+        let refused = TurnedAway(reason::NOT_AUTHORISED, "without certificate or user name only loopback is let in");
+        return if open { Ok(Principal::Local) } else { Err(refused) };
+    };
+    let wrong = TurnedAway(reason::BAD_LOGIN, "user name or password is wrong");
+    let Some(logins) = &shared.logins else { return Err(wrong) };
+    let password = connect.password.as_deref().unwrap_or_default();
+    match logins.check(user, password, peer.addr.ip()).await {
+        Login::Good => Ok(Principal::Named(user.as_str().into())),
+        Login::Bad => Err(wrong),
+        Login::Busy => Err(TurnedAway(reason::SERVER_BUSY, "too many logins at once or too many failed ones")),
+    }
+}
+
+fn check_will(shared: &Shared, principal: &Principal, connect: &Connect) -> Result<(), TurnedAway> {
+    let Some(will) = &connect.will else { return Ok(()) };
+    topic::check_name(&will.topic).map_err(|bad| TurnedAway(reason::TOPIC_INVALID, bad.0))?;
+    match principal.target(&shared.origin, &will.topic) {
+        Target::General => Ok(()),
+        _ => Err(TurnedAway(reason::NOT_AUTHORISED, "a will below tg is not allowed")),
+    }
+}
+
+/// Gives a nameless client a name. Returns whether it did.
+fn name_client(connect: &mut Connect) -> Result<bool, TurnedAway> {
+    if connect.client_id.len() > CLIENT_ID_BYTES_MAX {
+        return Err(TurnedAway(reason::BAD_CLIENT_ID, "client id is longer than 128 bytes"));
+    }
+    if !connect.client_id.is_empty() {
+        return Ok(false);
+    }
+    if connect.version == Version::V4 && !connect.clean_start {
+        return Err(TurnedAway(reason::BAD_CLIENT_ID, "client id is empty and the session is to be kept"));
+    }
+    let mut random = [0; 12];
+    getrandom::fill(&mut random).map_err(|_| TurnedAway(reason::SERVER_BUSY, "the system has no randomness"))?;
+    connect.client_id = random.iter().fold("auto-".to_owned(), |name, byte| format!("{name}{byte:02x}"));
+    Ok(true)
+}
+
+async fn attach(shared: &Shared, connect: &Connect) -> Result<(Place, bool), TurnedAway> {
+    let busy = || TurnedAway(reason::SERVER_BUSY, "the session could not be given");
+    let (notes_tx, notes) = mpsc::channel(NOTES_MAX);
+    let (end, notice) = oneshot::channel();
+    let (reply, attached) = oneshot::channel();
+    let stale = Arc::default();
+    let wire = Wire { notes: notes_tx, end, stale: Arc::clone(&stale) };
+    let (client_id, clean_start) = (connect.client_id.clone(), connect.clean_start);
+    let mail = Mail::Attach(Attach { client_id, clean_start, wire, reply });
+    shared.hall.send(mail).await.map_err(|_| busy())?;
+    let Attached { conn, mut session, present } = attached.await.map_err(|_| busy())?;
+    session.expiry = match connect.version {
+        Version::V4 if connect.clean_start => Duration::ZERO,
+        Version::V4 => shared.limits.expiry(u32::MAX),
+        Version::V5 => shared.limits.expiry(connect.properties.session_expiry_s.unwrap_or(0)),
+    };
+    Ok((Place { conn, session, notes, notice, stale }, present))
+}
+
+fn welcome(shared: &Shared, connect: &Connect, session_present: bool, assigned: bool) -> ConnAck {
+    let limits = &shared.limits;
+    let granted = |asked: u32| u32::try_from(limits.expiry(asked).as_secs()).unwrap_or(u32::MAX);
+    let expiry = connect.properties.session_expiry_s;
+    let properties = Properties {
+        session_expiry_s: expiry.map(granted).filter(|granted| Some(*granted) != expiry),
+        receive_max: Some(limits.receive_max),
+        packet_bytes_max: Some(u32::try_from(limits.packet_bytes_max).unwrap_or(u32::MAX)),
+        topic_alias_max: Some(ALIASES_MAX),
+        assigned_client_id: assigned.then(|| connect.client_id.clone()),
+        server_keep_alive_s: (connect.version == Version::V5 && connect.keep_alive_s > limits.keep_alive_max_s)
+            .then_some(limits.keep_alive_max_s),
+        shared_available: Some(0),
+        subscription_ids_available: Some(0),
+        ..Properties::default()
+    };
+    ConnAck { session_present, code: reason::SUCCESS, properties }
+}

@@ -1,0 +1,101 @@
+//! What the door needs from the one who keeps prompts and outcomes. The door itself keeps nothing.
+
+use bytes::Bytes;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use tidegate_schemas::{DeviceId, ErrorCode, JobId};
+
+/// A future that a [`Keeper`] hands out.
+pub type Kept<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The one who keeps. The door acknowledges a publish only after the keeper's word.
+pub trait Keeper: Send + Sync + 'static {
+    /// A publish on a prompt topic whose device the caller may use. Resolves when it is on disk, or refused.
+    fn prompt(&self, submission: Submission) -> Kept<Verdict>;
+
+    /// A publish on a control topic whose device the caller may use.
+    fn control(&self, submission: Submission) -> Kept<Verdict>;
+
+    /// Stored outcomes of a device that no session acknowledged, oldest first, after `after`, at most `max`. Holds
+    /// every outcome that was announced with `Door::outcome_ready` and not released.
+    fn pending(&self, device: &DeviceId, after: Option<JobId>, max: usize) -> Kept<Vec<Outgoing>>;
+
+    /// A session of the device acknowledged this outcome. May be told more than once.
+    fn released(&self, device: &DeviceId, job: JobId);
+}
+
+/// A publish for the keeper.
+#[derive(Clone)]
+pub struct Submission {
+    /// The device that the topic names; the publisher may use it.
+    pub device: DeviceId,
+    /// The payload as it came.
+    pub payload: Bytes,
+    /// Message Expiry of MQTT 5, in milliseconds.
+    pub expiry_ms: Option<u64>,
+    /// Correlation Data of MQTT 5. The door echoes it on the verdict's frame.
+    pub correlation: Option<Bytes>,
+    /// The user property `traceparent` of MQTT 5.
+    pub traceparent: Option<String>,
+}
+
+impl fmt::Debug for Submission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Submission({}, {} bytes)", self.device, self.payload.len())
+    }
+}
+
+/// What became of a submission.
+#[derive(Clone)]
+pub enum Verdict {
+    /// On disk, or done.
+    Kept {
+        /// Goes to the device's answer subscribers at QoS 0 before the acknowledgement.
+        frame: Option<Bytes>,
+    },
+    /// Nothing of it was kept.
+    Refused {
+        /// Which refusal; gives the MQTT 5 reason code.
+        code: ErrorCode,
+        /// The fact, for the reason string. No text of a prompt.
+        message: String,
+        /// The `error` frame; goes to the device's answer subscribers before the acknowledgement.
+        frame: Bytes,
+    },
+}
+
+impl fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kept { .. } => f.write_str("Kept"),
+            Self::Refused { code, .. } => write!(f, "Refused({code})"),
+        }
+    }
+}
+
+/// A stored outcome on its way to a device.
+#[derive(Clone)]
+pub struct Outgoing {
+    /// Whose outcome.
+    pub job: JobId,
+    /// The exact bytes of its frame.
+    pub payload: Bytes,
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Outgoing({}, {} bytes)", self.job, self.payload.len())
+    }
+}
+
+/// A frame that is not the first delivery of an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ephemeral {
+    /// QoS 0, dropped first when the device is slow: `accepted`, `token`.
+    Lossy,
+    /// QoS 1, not an outcome: a provisional answer.
+    Provisional,
+    /// QoS 1: a copy of a stored outcome, sent because it was fetched.
+    Outcome,
+}

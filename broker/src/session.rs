@@ -1,0 +1,188 @@
+//! What the door knows of a client beyond one connection. A session belongs to exactly one task at a time: its
+//! connection while it is online, the hall while it is away.
+
+use crate::codec::QoS;
+use crate::rights::Reach;
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+use tidegate_schemas::{DeviceId, JobId};
+
+/// Acknowledged outcomes that a session remembers, so that a list made before the acknowledgement sends none again.
+const DONE_MAX: usize = 256;
+/// Devices whose outcomes one session follows: more than one only for `local`.
+const FEEDS_MAX: usize = 256;
+/// Outcomes that a feed remembers to have sent at QoS 0.
+const SENT_MAX: usize = 4_096;
+
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    /// Number of the loopback client id; unique among living sessions.
+    pub(crate) slot: u32,
+    pub(crate) filters: Vec<Subscription>,
+    /// Packet ids of QoS 2 publishes that were taken and not released.
+    pub(crate) received: BTreeSet<u16>,
+    /// Sent at QoS 1 and not acknowledged, oldest first.
+    pub(crate) inflight: VecDeque<Sent>,
+    last_id: u16,
+    pub(crate) feeds: Feeds,
+    /// Whether rumqttd remembers something of it.
+    pub(crate) remembered: bool,
+    /// How long it outlives its connection; zero ends it.
+    pub(crate) expiry: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Subscription {
+    pub(crate) filter: String,
+    pub(crate) qos: QoS,
+    pub(crate) reach: Option<Reach>,
+    pub(crate) forward: bool,
+}
+
+/// A QoS 1 publish on its way to the client.
+#[derive(Debug, Clone)]
+pub(crate) struct Sent {
+    pub(crate) id: u16,
+    pub(crate) topic: String,
+    pub(crate) payload: Bytes,
+    pub(crate) what: What,
+}
+
+/// What an acknowledgement of a [`Sent`] means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum What {
+    /// The outcome is released.
+    Outcome { device: DeviceId, job: JobId },
+    /// Nothing.
+    Frame,
+    /// rumqttd gets its acknowledgement for this packet id.
+    General { link_id: u16, retain: bool },
+}
+
+impl Session {
+    pub(crate) fn new(slot: u32) -> Self {
+        Self { slot, ..Self::default() }
+    }
+
+    /// A packet id that nothing in flight has.
+    pub(crate) fn next_id(&mut self) -> u16 {
+        loop {
+            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+            if self.inflight.iter().all(|sent| sent.id != self.last_id) {
+                return self.last_id;
+            }
+        }
+    }
+
+    /// The QoS at which the session hears of a device; `None` when it does not.
+    pub(crate) fn hears(&self, device: &DeviceId) -> Option<QoS> {
+        let covers = |reach: &Reach| match reach {
+            Reach::One(one) => one == device,
+            Reach::AllLocal => device.as_str().starts_with("local-"),
+        };
+        self.filters.iter().filter(|s| s.reach.as_ref().is_some_and(covers)).map(|s| s.qos).max()
+    }
+
+    /// A device on whose answer topic the session listens.
+    pub(crate) fn listening_device(&self) -> Option<DeviceId> {
+        self.filters.iter().find_map(|s| match &s.reach {
+            Some(Reach::One(device)) => Some(device.clone()),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn reaches(&self) -> Vec<Reach> {
+        self.filters.iter().filter_map(|s| s.reach.clone()).collect()
+    }
+
+    pub(crate) fn forwards(&self) -> bool {
+        self.filters.iter().any(|s| s.forward)
+    }
+
+    pub(crate) fn unsubscribe(&mut self, filter: &str) -> Option<Subscription> {
+        let at = self.filters.iter().position(|s| s.filter == filter)?;
+        Some(self.filters.remove(at))
+    }
+}
+
+/// Which outcomes a session was sent, per device.
+#[derive(Debug, Default)]
+pub(crate) struct Feeds {
+    feeds: BTreeMap<DeviceId, Feed>,
+    done: VecDeque<JobId>,
+}
+
+#[derive(Debug, Default)]
+struct Feed {
+    sent: BTreeSet<JobId>,
+    /// The keeper may have something that was not sent.
+    behind: bool,
+    pulling: bool,
+}
+
+impl Feeds {
+    fn feed(&mut self, device: &DeviceId) -> &mut Feed {
+        if self.feeds.len() >= FEEDS_MAX && !self.feeds.contains_key(device) {
+            self.feeds.retain(|_, feed| !feed.sent.is_empty() || feed.behind || feed.pulling);
+            if self.feeds.len() >= FEEDS_MAX {
+                self.feeds.pop_first();
+            }
+        }
+        self.feeds.entry(device.clone()).or_default()
+    }
+
+    /// The keeper may have something for the device.
+    pub(crate) fn look_again(&mut self, device: &DeviceId) {
+        self.feed(device).behind = true;
+    }
+
+    pub(crate) fn look_again_everywhere(&mut self) {
+        self.feeds.values_mut().for_each(|feed| feed.behind = true);
+    }
+
+    /// A new connection: lists under way belong to the old one.
+    pub(crate) fn resumed(&mut self) {
+        self.feeds.values_mut().for_each(|feed| (feed.pulling, feed.behind) = (false, true));
+    }
+
+    /// Whether the outcome is the next one to send; otherwise the feed is behind, and it comes with the next list.
+    pub(crate) fn is_next(&mut self, device: &DeviceId) -> bool {
+        let feed = self.feed(device);
+        let next = !feed.behind && !feed.pulling;
+        feed.behind |= !next;
+        next
+    }
+
+    pub(crate) fn is_new(&mut self, device: &DeviceId, job: JobId) -> bool {
+        !self.done.contains(&job) && !self.feed(device).sent.contains(&job)
+    }
+
+    pub(crate) fn sent(&mut self, device: &DeviceId, job: JobId) {
+        let feed = self.feed(device);
+        if feed.sent.len() >= SENT_MAX {
+            feed.sent.pop_first();
+        }
+        feed.sent.insert(job);
+    }
+
+    pub(crate) fn acknowledged(&mut self, device: &DeviceId, job: JobId) {
+        self.feed(device).sent.remove(&job);
+        if self.done.len() >= DONE_MAX {
+            self.done.pop_front();
+        }
+        self.done.push_back(job);
+    }
+
+    /// A device whose list is due, and how many outcomes to ask for so that `room` of them are new.
+    pub(crate) fn next_pull(&mut self, room: usize) -> Option<(DeviceId, usize)> {
+        let known = self.done.len();
+        let (device, feed) = self.feeds.iter_mut().find(|(_, feed)| feed.behind && !feed.pulling)?;
+        (feed.behind, feed.pulling) = (false, true);
+        Some((device.clone(), feed.sent.len() + known + room))
+    }
+
+    pub(crate) fn pulled(&mut self, device: &DeviceId) {
+        self.feed(device).pulling = false;
+    }
+}

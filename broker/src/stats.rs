@@ -1,0 +1,44 @@
+//! Counters of the door: written by its tasks, read by whoever asks. They only grow, but for `connections`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A view of the door's counters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DoorStats {
+    /// Connections that passed CONNECT and are open now.
+    pub connections: u64,
+    /// Publishes taken from clients, of every kind.
+    pub publishes: u64,
+    /// Publishes, subscriptions and connections that were refused.
+    pub refused: u64,
+    /// Frames and QoS 0 messages dropped because a client was slow.
+    pub dropped_frames: u64,
+    /// Times that rumqttd was replaced.
+    pub backend_restarts: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) connections: AtomicU64,
+    pub(crate) publishes: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) dropped_frames: AtomicU64,
+    pub(crate) backend_restarts: AtomicU64,
+}
+
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Counters {
+    pub(crate) fn view(&self) -> DoorStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        DoorStats {
+            connections: read(&self.connections),
+            publishes: read(&self.publishes),
+            refused: read(&self.refused),
+            dropped_frames: read(&self.dropped_frames),
+            backend_restarts: read(&self.backend_restarts),
+        }
+    }
+}

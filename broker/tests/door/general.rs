@@ -1,0 +1,90 @@
+//! General traffic: through rumqttd, acknowledged after it, one client's slowness its own.
+
+use crate::support::*;
+use rumqttc::{Packet, QoS};
+
+#[tokio::test]
+async fn two_clients_talk_at_every_qos() {
+    let (door, _keeper) = door().await;
+    let mut reader = Client::connect(&door, "reader").await;
+    reader.subscribe("plant/+/temp", QoS::AtLeastOnce).await;
+    let mut writer = Client::connect(&door, "writer").await;
+    for (qos, word) in [(QoS::AtMostOnce, "0"), (QoS::AtLeastOnce, "1"), (QoS::ExactlyOnce, "2")] {
+        writer.mqtt.publish("plant/7/temp", qos, false, word).await.unwrap();
+        assert_eq!(reader.message().await, ("plant/7/temp".to_owned(), word.to_owned()));
+    }
+    assert!(matches!(writer.next().await, Packet::PubAck(_)));
+    assert!(matches!(writer.next().await, Packet::PubRec(_)));
+    assert!(matches!(writer.next().await, Packet::PubComp(_)));
+}
+
+#[tokio::test]
+async fn a_thousand_messages_arrive_in_order() {
+    let (door, _keeper) = door().await;
+    let mut reader = Client::connect(&door, "reader").await;
+    reader.subscribe("n", QoS::AtLeastOnce).await;
+    let writer = Client::connect(&door, "writer").await;
+    for n in 0..1_000 {
+        writer.mqtt.publish("n", QoS::AtLeastOnce, false, n.to_string()).await.unwrap();
+    }
+    for n in 0..1_000 {
+        assert_eq!(reader.message().await.1, n.to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_persistent_session_gets_what_was_published_while_it_was_away() {
+    let (door, _keeper) = door().await;
+    let mut options = Client::options(&door, "away");
+    options.set_clean_session(false);
+    let mut reader = Client::with(options.clone()).await;
+    reader.subscribe("news", QoS::AtLeastOnce).await;
+    reader.mqtt.disconnect().await.unwrap();
+    while door.stats().connections > 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut writer = Client::connect(&door, "writer").await;
+    writer.mqtt.publish("news", QoS::AtLeastOnce, false, "while away").await.unwrap();
+    assert!(matches!(writer.next().await, Packet::PubAck(_)));
+    let mut reader = Client::with(options).await;
+    assert_eq!(reader.message().await.1, "while away");
+}
+
+#[tokio::test]
+async fn state_is_retained_and_readable_by_every_client() {
+    let (door, _keeper) = door().await;
+    door.publish_state("tg/v1/s/g/state/health".to_owned(), bytes::Bytes::from_static(b"up"));
+    let mut client = Client::connect(&door, "c").await;
+    client.subscribe("tg/v1/+/+/state/+", QoS::AtLeastOnce).await;
+    assert_eq!(client.message().await, ("tg/v1/s/g/state/health".to_owned(), "up".to_owned()));
+}
+
+#[tokio::test]
+async fn a_reader_that_stalls_does_not_hold_up_the_others() {
+    let (door, _keeper) = door().await;
+    let mut stalled = Raw::open(&door).await;
+    stalled.send(&connect_v4("stalled", 0)).await;
+    stalled.expect(&[0x20, 2, 0, 0]).await;
+    stalled.send(&[0x82, 6, 0, 1, 0, 1, b'n', 0]).await;
+    stalled.expect(&[0x90, 3, 0, 1, 0]).await;
+    let mut reader = Client::connect(&door, "reader").await;
+    reader.subscribe("n", QoS::AtLeastOnce).await;
+    let writer = Client::connect(&door, "writer").await;
+    for _ in 0..300 {
+        writer.mqtt.publish("n", QoS::AtLeastOnce, false, vec![b'x'; 32 * 1024]).await.unwrap();
+        assert_eq!(reader.message().await.1.len(), 32 * 1024);
+    }
+    assert!(door.stats().dropped_frames > 0, "what the stalled reader did not take was dropped and counted");
+}
+
+#[tokio::test]
+async fn unsubscribing_is_answered_once_whatever_was_subscribed() {
+    let (door, _keeper) = door().await;
+    let mut raw = Raw::open(&door).await;
+    raw.send(&connect_v4("u", 0)).await;
+    raw.expect(&[0x20, 2, 0, 0]).await;
+    raw.send(&[0xa2, 8, 0, 7, 0, 1, b'a', 0, 1, b'b']).await;
+    raw.expect(&[0xb0, 2, 0, 7]).await;
+    raw.send(&[0xc0, 0]).await;
+    raw.expect(&[0xd0, 0]).await;
+}
