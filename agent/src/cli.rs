@@ -1,0 +1,176 @@
+//! The command line: what can be asked of the binary, and with which options.
+
+use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Language models on the gateway, tide in or out.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, about)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What is logged, and how. Logs go to stderr and never hold text of prompts or answers.
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// Log filter, such as `debug` or `tidegate=trace`; else RUST_LOG, else `info`.
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    /// Log one JSON object per line.
+    #[arg(long, global = true)]
+    pub(crate) log_json: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the gateway.
+    Up(UpArgs),
+    /// Run a worker for escalations, beside the central broker.
+    Worker(WorkerArgs),
+    /// Run the model; started by `up` and `worker`, speaks frames on stdin and stdout.
+    #[command(hide = true)]
+    Engine,
+    /// Ask a gateway and print the answer as it comes.
+    Ask(AskArgs),
+    /// Say how the gateway is.
+    Status(StatusArgs),
+    /// Check this machine and say what to do about what is wrong.
+    Doctor(DoctorArgs),
+    /// Check a configuration file, or print a commented one.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// Options of `up`.
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Configuration file; without it /etc/tidegate/tidegate.toml if there, else the defaults.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Data directory, instead of the configured one.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Address to listen at, instead of the configured ones.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Model file (GGUF), instead of the configured one.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model: Option<PathBuf>,
+}
+
+/// Where a broker is and who we are to it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LinkArgs {
+    /// CA certificates that the broker's certificate must lead to (PEM); else the system's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Our certificate chain (PEM).
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Our private key (PEM).
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+    /// User name.
+    #[arg(long, requires = "password_file")]
+    pub(crate) user: Option<String>,
+    /// File with the password in its first line.
+    #[arg(long, value_name = "FILE", requires = "user")]
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+/// Options of `worker`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WorkerArgs {
+    /// Central broker: mqtt://HOST[:PORT] or mqtts://HOST[:PORT].
+    #[arg(long)]
+    pub(crate) url: String,
+    #[command(flatten)]
+    pub(crate) link: LinkArgs,
+    /// Model file (GGUF); else tide-cloud.gguf of the shipped models.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model: Option<PathBuf>,
+    /// Escalations answered at once.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) slots: u32,
+    /// Threads of the model; 0 takes one per core.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=256))]
+    pub(crate) threads: u32,
+    /// Context window of one escalation, in tokens; 0 takes the model's own, at most 4096.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=131_072))]
+    pub(crate) context_tokens: u32,
+    /// MQTT client id; else one made of host name and process id.
+    #[arg(long)]
+    pub(crate) client_id: Option<String>,
+}
+
+/// Options of `ask`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AskArgs {
+    /// What to ask.
+    pub(crate) text: String,
+    /// Task template of the gateway; else its default task.
+    #[arg(long)]
+    pub(crate) task: Option<String>,
+    /// Device name to ask as; else one of this process.
+    #[arg(long)]
+    pub(crate) device: Option<String>,
+    /// Print the gateway's frames as JSON lines.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The prompt must not leave the gateway.
+    #[arg(long)]
+    pub(crate) local: bool,
+    /// Time to live of the prompt, in milliseconds.
+    #[arg(long, value_name = "MS")]
+    pub(crate) deadline_ms: Option<u64>,
+    /// Gateway: mqtt://HOST[:PORT] or mqtts://HOST[:PORT].
+    #[arg(long, default_value = "mqtt://127.0.0.1:1883")]
+    pub(crate) url: String,
+    #[command(flatten)]
+    pub(crate) link: LinkArgs,
+    /// Site of the gateway; else found by its card.
+    #[arg(long, requires = "gateway")]
+    pub(crate) site: Option<String>,
+    /// Name of the gateway; else found by its card.
+    #[arg(long, requires = "site")]
+    pub(crate) gateway: Option<String>,
+    /// Seconds to wait for the answer.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
+    pub(crate) timeout: u64,
+}
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Control socket of the gateway.
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) control: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Configuration file to check with.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// What to do with a configuration.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Say every mistake in a configuration file; exit status 64 if there is one.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Print a configuration with every key, its default, its unit and why.
+    Example,
+}

@@ -1,0 +1,75 @@
+//! The numbers of the configuration: each with its range, its unit and its reason.
+
+use super::reader::{Number, Section};
+
+/// Bytes per MiB: limits of memory and disk are written in MiB.
+const MIB: u64 = 1024 * 1024;
+
+macro_rules! numbers {
+    ($($name:ident = $key:literal, $min:literal..=$max:literal, $unit:literal, $why:literal;)*) => {
+        $(pub(super) const $name: Number = Number { key: $key, min: $min, max: $max, unit: $unit, why: $why };)*
+    };
+}
+
+numbers! {
+    SLOTS = "slots", 1..=64, "prompts", "Prompts computed at once. Two keep the cores busy while one is read in.";
+    THREADS = "threads", 0..=256, "threads", "Threads that compute; 0 takes one per physical core.";
+    CONTEXT = "context_tokens", 64..=131_072, "tokens", "Window of one prompt with its answer. Each token costs memory for every slot.";
+    ENGINE_MIB = "memory_mib_max", 0..=1_048_576, "MiB", "A model that is predicted to need more is refused; 0 sets no limit.";
+    CONNECTIONS = "connections_max", 1..=20_000, "connections", "Connections at once. Each costs a socket and about 10 KiB.";
+    DRAIN = "timeout_ms", 100..=600_000, "ms", "Longest time that a stop waits for what runs. What is not done by then runs again after the start.";
+    INBOX_ENTRIES = "inbox_entries_max", 1..=1_000_000, "prompts", "Accepted prompts without outcome. A start with 10,000 takes under 1.5 s.";
+    INBOX_MIB = "inbox_mib_max", 1..=65_536, "MiB", "Their bytes. They are also held in memory.";
+    DEVICE_ENTRIES = "device_entries_max", 1..=1_000_000, "prompts", "Accepted prompts without outcome of one device, so that one cannot shut out the others.";
+    OUTBOX_ENTRIES = "outbox_entries_max", 1..=1_000_000, "escalations", "Escalations without outcome. Beyond it the local answer is final.";
+    OUTBOX_MIB = "outbox_mib_max", 1..=65_536, "MiB", "Their bytes.";
+    OUTCOMES_ENTRIES = "outcomes_entries_max", 1..=10_000_000, "outcomes", "Stored outcomes, and the room that open prompts hold.";
+    OUTCOMES_MIB = "outcomes_mib_max", 1..=1_048_576, "MiB", "Their bytes, and the room that open prompts hold.";
+    FREE_MIB = "free_mib_min", 0..=1_048_576, "MiB", "Free room of the file system under which no prompt is accepted: the rest of the system needs some.";
+    SEEN_KEEP = "seen_keep_ms", 1_000..=2_592_000_000, "ms", "How long a repeated id gets its stored outcome. A day covers a device that was off over night.";
+    ANSWER_KEEP = "answer_keep_ms", 1_000..=31_536_000_000, "ms", "How long an outcome waits for its device. A week covers a holiday.";
+    CLOUD_WAIT = "cloud_wait_ms", 1_000..=2_592_000_000, "ms", "How long a prompt without deadline waits for the cloud before its local answer is final.";
+    LEASE = "lease_ms_min", 1_000..=3_600_000, "ms", "Shortest wait for a resolution before an escalation is published again.";
+    ESCALATIONS = "escalations_in_flight_max", 1..=64, "publishes", "Publishes that wait for the central broker. Mosquitto takes 20 at once.";
+}
+
+/// Bounds of the dispatcher, of `[limits]`.
+pub(super) fn limits(section: &Section<'_>, slots: u32) -> tidegate_core::Limits {
+    let default = tidegate_core::Limits::default();
+    tidegate_core::Limits {
+        slots,
+        inbox_entries_max: section.number_u32(&INBOX_ENTRIES, default.inbox_entries_max.min(10_000)),
+        inbox_bytes_max: section.number(&INBOX_MIB, default.inbox_bytes_max / MIB) * MIB,
+        device_entries_max: section.number_u32(&DEVICE_ENTRIES, default.device_entries_max),
+        outbox_entries_max: section.number_u32(&OUTBOX_ENTRIES, default.outbox_entries_max),
+        outbox_bytes_max: section.number(&OUTBOX_MIB, default.outbox_bytes_max / MIB) * MIB,
+        seen_keep_ms: section.number(&SEEN_KEEP, default.seen_keep_ms),
+        cloud_wait_ms: section.number(&CLOUD_WAIT, default.cloud_wait_ms),
+        lease_ms_min: section.number(&LEASE, default.lease_ms_min),
+        escalations_in_flight_max: section.number_u32(&ESCALATIONS, default.escalations_in_flight_max),
+        ..default
+    }
+}
+
+/// Bounds of the store, of `[spool]`. What the dispatcher lets in must fit: a stored record is its payload and its
+/// framing, so the store's own bounds of inbox and outbox stand at twice the dispatcher's.
+pub(super) fn spool(section: &Section<'_>, limits: &tidegate_core::Limits) -> tidegate_spool::Limits {
+    let default = tidegate_spool::Limits::default();
+    tidegate_spool::Limits {
+        inbox_entries_max: u64::from(limits.inbox_entries_max),
+        inbox_bytes_max: limits.inbox_bytes_max * 2,
+        outbox_entries_max: u64::from(limits.outbox_entries_max),
+        outbox_bytes_max: limits.outbox_bytes_max * 2,
+        outcomes_entries_max: section.number(&OUTCOMES_ENTRIES, default.outcomes_entries_max),
+        outcomes_bytes_max: section.number(&OUTCOMES_MIB, default.outcomes_bytes_max / MIB) * MIB,
+        seen_keep_ms: limits.seen_keep_ms,
+        answer_keep_ms: section.number(&ANSWER_KEEP, default.answer_keep_ms),
+        free_bytes_min: section.number(&FREE_MIB, default.free_bytes_min / MIB) * MIB,
+        ..default
+    }
+}
+
+/// The engine's memory limit; 0 is none.
+pub(super) fn engine_memory(section: &Section<'_>) -> Option<u64> {
+    Some(section.number(&ENGINE_MIB, 0) * MIB).filter(|bytes| *bytes > 0)
+}

@@ -1,0 +1,90 @@
+//! The configuration: one TOML file, read raw by [`reader`], checked whole, then real. What stands here is valid.
+
+mod bounds;
+mod check;
+mod example;
+mod places;
+mod reader;
+mod shipped;
+mod tasks;
+
+pub(crate) use check::{Source, load};
+pub(crate) use example::example;
+pub(crate) use places::{control_candidates, find_model};
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+use tidegate_broker::{Anonymous, Listener};
+use tidegate_core::Task;
+use tidegate_schemas::{Origin, TaskName};
+
+use crate::link::Broker;
+
+/// The packaged configuration file, read when none is named.
+pub(crate) const DEFAULT_FILE: &str = "/etc/tidegate/tidegate.toml";
+
+/// What a gateway is told.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// Its name.
+    pub(crate) origin: Origin,
+    /// Where the store lives.
+    pub(crate) data_dir: PathBuf,
+    /// The Unix socket for the CLI.
+    pub(crate) control: PathBuf,
+    /// The task of a prompt that names none.
+    pub(crate) default_task: TaskName,
+    /// What may be asked.
+    pub(crate) tasks: BTreeMap<TaskName, Task>,
+    /// Who may connect, and where.
+    pub(crate) door: DoorConfig,
+    /// The model.
+    pub(crate) engine: EngineConfig,
+    /// Bounds of the store.
+    pub(crate) spool: tidegate_spool::Limits,
+    /// Bounds of the dispatcher.
+    pub(crate) limits: tidegate_core::Limits,
+    /// The central broker, if there is one.
+    pub(crate) bridge: Option<Broker>,
+    /// Longest time that a stop takes.
+    pub(crate) drain: Duration,
+}
+
+impl Config {
+    /// Another data directory, and with it the control socket where that follows the data.
+    pub(crate) fn move_data(&mut self, dir: PathBuf) {
+        if self.control == places::control(&self.data_dir) {
+            self.control = places::control(&dir);
+        }
+        self.data_dir = dir;
+    }
+}
+
+/// Who may connect, and where.
+#[derive(Debug, Clone)]
+pub(crate) struct DoorConfig {
+    /// Sockets.
+    pub(crate) listeners: Vec<Listener>,
+    /// File of users.
+    pub(crate) users: Option<PathBuf>,
+    /// Who may come without a name.
+    pub(crate) anonymous: Anonymous,
+    /// Connections at once.
+    pub(crate) connections_max: usize,
+}
+
+/// The model and what it may take.
+#[derive(Debug, Clone)]
+pub(crate) struct EngineConfig {
+    /// The GGUF file; none takes the shipped one.
+    pub(crate) model: Option<PathBuf>,
+    /// Prompts computed at once.
+    pub(crate) slots: u32,
+    /// Threads; 0: one per physical core.
+    pub(crate) threads: u32,
+    /// Context window of one prompt, in tokens.
+    pub(crate) context_tokens: u32,
+    /// Memory above which a model is refused, in bytes.
+    pub(crate) memory_bytes_max: Option<u64>,
+}

@@ -1,0 +1,197 @@
+//! Where a broker is and who we are to it.
+
+use super::epoch::KEEP_ALIVE;
+use super::tls;
+use crate::cli::LinkArgs;
+use rumqttc::Transport;
+use rumqttc::v5::MqttOptions;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use tidegate_schemas::ESCALATION_BYTES_MAX;
+
+/// Port of MQTT (IANA).
+const PORT_PLAIN: u16 = 1883;
+/// Port of MQTT over TLS (IANA).
+const PORT_TLS: u16 = 8883;
+/// Longest TCP, TLS and MQTT handshake together, in seconds: a satellite link needs three.
+const CONNECT_SECONDS_MAX: u64 = 8;
+/// Room for topic and properties of a packet, in bytes.
+const PACKET_FRAMING_BYTES: usize = 4 * 1024;
+/// Publishes that wait for their acknowledgement inside rumqttc, at most: four times our own window, so that ours rules.
+const INFLIGHT_MAX: u16 = 256;
+
+/// Why a broker cannot be spoken to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    /// Not an address of a broker.
+    #[error("{url:?} is no broker address, allowed is mqtt://HOST[:PORT] or mqtts://HOST[:PORT]")]
+    Address {
+        /// What was given.
+        url: String,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file has not what it should have.
+    #[error("{} cannot be used for TLS: {what}", path.display())]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+/// Host and port of a broker, with or without TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Address {
+    host: String,
+    port: u16,
+    secure: bool,
+}
+
+impl FromStr for Address {
+    type Err = LinkError;
+
+    fn from_str(url: &str) -> Result<Self, LinkError> {
+        let wrong = || LinkError::Address { url: url.to_owned() };
+        let (rest, secure) = match (url.strip_prefix("mqtt://"), url.strip_prefix("mqtts://")) {
+            (Some(rest), None) => (rest, false),
+            (None, Some(rest)) => (rest, true),
+            _ => return Err(wrong()),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = match rest.rsplit_once(':') {
+            // The last colon of a bracketed IPv6 address without a port belongs to the address.
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| wrong())?),
+            _ => (rest, if secure { PORT_TLS } else { PORT_PLAIN }),
+        };
+        let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_[]:".contains(c);
+        if host.is_empty() || port == 0 || !host.chars().all(allowed) {
+            return Err(wrong());
+        }
+        Ok(Self { host: host.to_owned(), port, secure })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}:{}", if self.secure { "mqtts" } else { "mqtt" }, self.host, self.port)
+    }
+}
+
+/// A user name and where its password stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Credentials {
+    /// The user name.
+    pub(crate) user: String,
+    /// File with the password in its first line.
+    pub(crate) password_file: PathBuf,
+}
+
+/// Certificate and key of one side.
+#[derive(Debug, Clone)]
+pub(crate) struct TlsPaths {
+    /// Certificate chain (PEM).
+    pub(crate) cert: PathBuf,
+    /// Private key (PEM).
+    pub(crate) key: PathBuf,
+}
+
+/// Whom we trust and how we prove who we are.
+#[derive(Debug, Clone)]
+pub(crate) struct Trust {
+    /// CAs (PEM); none takes the system's.
+    pub(crate) ca: Option<PathBuf>,
+    /// Our certificate.
+    pub(crate) identity: Option<TlsPaths>,
+}
+
+/// A broker and who we are to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Broker {
+    /// Where it is.
+    pub(crate) address: Address,
+    /// Our MQTT client id.
+    pub(crate) client_id: String,
+    /// Our user name, if any.
+    pub(crate) credentials: Option<Credentials>,
+    /// TLS.
+    pub(crate) trust: Trust,
+}
+
+impl Broker {
+    /// Options of one connection; files are read anew for each, so that renewed certificates are used.
+    ///
+    /// # Errors
+    /// A file that cannot be read or used.
+    pub(crate) fn options(&self) -> Result<MqttOptions, LinkError> {
+        let mut options = MqttOptions::new(self.client_id.clone(), self.address.host.clone(), self.address.port);
+        options.set_keep_alive(KEEP_ALIVE);
+        options.set_connection_timeout(CONNECT_SECONDS_MAX);
+        options.set_outgoing_inflight_upper_limit(INFLIGHT_MAX);
+        let packet_max = u32::try_from(ESCALATION_BYTES_MAX + PACKET_FRAMING_BYTES).unwrap_or(u32::MAX);
+        options.set_max_packet_size(Some(packet_max));
+        let mut network = options.network_options();
+        network.set_tcp_nodelay(true);
+        options.set_network_options(network);
+        if let Some(credentials) = &self.credentials {
+            options.set_credentials(credentials.user.clone(), first_line(&credentials.password_file)?);
+        }
+        if self.address.secure {
+            options.set_transport(Transport::tls_with_config(tls::client(&self.trust)?));
+        }
+        Ok(options)
+    }
+}
+
+/// A broker as named on a command line.
+///
+/// # Errors
+/// An address that is none.
+pub(crate) fn from_args(url: &str, args: &LinkArgs, client_id: String) -> Result<Broker, LinkError> {
+    let credentials = args.user.clone().zip(args.password_file.clone());
+    Ok(Broker {
+        address: url.parse()?,
+        client_id,
+        credentials: credentials.map(|(user, password_file)| Credentials { user, password_file }),
+        trust: Trust {
+            ca: args.ca.clone(),
+            identity: args.cert.clone().zip(args.key.clone()).map(|(cert, key)| TlsPaths { cert, key }),
+        },
+    })
+}
+
+fn first_line(path: &Path) -> Result<String, LinkError> {
+    let text = std::fs::read_to_string(path).map_err(|source| LinkError::Read { path: path.to_path_buf(), source })?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for (url, expect) in [
+            ("mqtt://central", "mqtt://central:1883"),
+            ("mqtts://central/", "mqtts://central:8883"),
+            ("mqtt://10.0.0.7:11883", "mqtt://10.0.0.7:11883"),
+            ("mqtt://[::1]:1884", "mqtt://[::1]:1884"),
+            ("mqtt://[::1]", "mqtt://[::1]:1883"),
+        ] {
+            assert_eq!(url.parse::<Address>().unwrap().to_string(), expect, "{url}");
+        }
+        for url in ["central", "http://x", "mqtt://", "mqtt://x:0", "mqtt://x:70000", "mqtt://a b", "mqtt://u:p@x"] {
+            assert!(url.parse::<Address>().is_err(), "{url}");
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Logging to stderr: our own crates as verbose as asked, everyone else's at `warn`.
+//!
+//! Invariant: other crates may print what passes through them (packets, payloads), so no filter lets them say more
+//! than `warn`, whatever `RUST_LOG` asks; ours print no text of prompts or answers at any level.
+
+use crate::cli::LogArgs;
+use std::io;
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{EnvFilter, FilterFn};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// What is logged when nobody asks for more.
+const DEFAULT_FILTER: &str = "info";
+
+/// Starts logging for the whole process.
+pub(crate) fn start(args: &LogArgs) {
+    let wanted = args.log.clone().or_else(|| std::env::var("RUST_LOG").ok());
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .parse_lossy(wanted.as_deref().unwrap_or(DEFAULT_FILTER));
+    let format = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
+    let layer = if args.log_json { format.json().boxed() } else { format.boxed() };
+    let reserved = FilterFn::new(may_speak as fn(&Metadata<'_>) -> bool);
+    // A second start (in one process) keeps the first: nothing to report.
+    let _ = tracing_subscriber::registry().with(layer.with_filter(reserved)).with(filter).try_init();
+}
+
+/// Ours always, others from `warn` upwards.
+fn may_speak(of: &Metadata<'_>) -> bool {
+    of.target().starts_with("tidegate") || *of.level() <= Level::WARN
+}

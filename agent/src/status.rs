@@ -1,0 +1,118 @@
+//! `tidegate status`: asks the control socket, for a person or as JSON.
+
+use crate::cli::StatusArgs;
+use crate::config::control_candidates;
+use crate::failure::Failure;
+use crate::terminal::print;
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Longest wait for an answer.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// Runs the command.
+pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
+    let places = args.control.clone().map_or_else(control_candidates, |path| vec![path]);
+    let status = ask_any(&places)?;
+    let text = if args.json { format!("{status}\n") } else { human(&status) };
+    print(&text)
+}
+
+/// The status of the first gateway that answers at one of these sockets.
+pub(crate) fn ask_any(places: &[PathBuf]) -> Result<Value, Failure> {
+    let mut tried = Vec::new();
+    for place in places {
+        match ask(place, r#"{"op":"status"}"#) {
+            Ok(status) => return Ok(status),
+            Err(error) => tried.push(format!("{}: {error}", place.display())),
+        }
+    }
+    Err(Failure::other(format!("no gateway answers at its control socket ({})", tried.join("; "))))
+}
+
+fn ask(place: &Path, request: &str) -> std::io::Result<Value> {
+    let mut stream = UnixStream::connect(place)?;
+    stream.set_read_timeout(Some(ANSWER_MAX))?;
+    stream.set_write_timeout(Some(ANSWER_MAX))?;
+    stream.write_all(format!("{request}\n").as_bytes())?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    Ok(serde_json::from_str(&line)?)
+}
+
+/// A value at a path, as a person reads it.
+fn at<'v>(value: &'v Value, path: &str) -> &'v Value {
+    value.pointer(path).unwrap_or(&Value::Null)
+}
+
+fn word(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn human(status: &Value) -> String {
+    let get = |path: &str| word(at(status, path));
+    let mut text = String::new();
+    let uptime = at(status, "/uptime_ms").as_u64().unwrap_or(0) / 1000;
+    let _ =
+        writeln!(text, "gateway   {}/{}, tidegate {}, up {uptime} s", get("/site"), get("/gateway"), get("/version"));
+    let engine = if at(status, "/engine/ready").as_bool() == Some(true) { "ready" } else { "not ready" };
+    let _ =
+        writeln!(text, "engine    {engine}, model {}, {} restarts", get("/engine/model/name"), get("/engine/restarts"));
+    let _ = writeln!(text, "link      {}", get("/health/link"));
+    let _ = writeln!(
+        text,
+        "now       {} queued, {} running, {} escalated",
+        get("/queued"),
+        get("/running"),
+        get("/escalated")
+    );
+    for queue in ["inbox", "outbox", "outcomes"] {
+        let part = |name: &str| get(&format!("/load/{queue}/{name}"));
+        let _ = writeln!(
+            text,
+            "{queue:<10}{} of {} entries, {} bytes",
+            part("entries"),
+            part("entries_max"),
+            part("bytes")
+        );
+    }
+    let answered = |name: &str| get(&format!("/answered/{name}"));
+    let _ = writeln!(
+        text,
+        "answered  {} local, {} cloud, {} errors; {} provisional, {} refused",
+        answered("local"),
+        answered("cloud"),
+        answered("errors"),
+        answered("provisional"),
+        answered("refused")
+    );
+    let _ = writeln!(text, "door      {} connections, {} publishes", get("/door/connections"), get("/door/publishes"));
+    for fault in at(status, "/health/faults").as_array().into_iter().flatten() {
+        let _ = writeln!(text, "fault     {}", word(fault));
+    }
+    text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_person_sees_what_is_wrong() {
+        let text = human(&json!({"site":"s","gateway":"g","engine":{"ready":false,"restarts":3},
+            "health":{"link":"down","faults":["engine: killed"]}}));
+        for expect in ["gateway   s/g", "not ready", "3 restarts", "link      down", "fault     engine: killed"] {
+            assert!(text.contains(expect), "{text} lacks {expect}");
+        }
+    }
+}

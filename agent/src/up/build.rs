@@ -1,0 +1,237 @@
+//! Opens everything that a gateway needs, in the order in which a failure costs least, and wires it.
+
+use super::bridge::Bridge;
+use super::clock;
+use super::control::Control;
+use super::delivery::{Facts, Pending};
+use super::hub::{Hands, Hub, Tickets};
+use super::ingress::Ingress;
+use super::message::{Ears, ToBridge};
+use super::view::{View, gone};
+use crate::config::{Config, find_model};
+use crate::engine::{COMMANDS_MAX, Supervisor};
+use crate::failure::Failure;
+use crate::schema::Checker;
+use crate::{calibration, config};
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+use tidegate_broker::{Door, DoorConfig, DoorLimits};
+use tidegate_core::{Bridge as Cloud, Consent, Dispatcher, Restored, RestoredEscalation, SeenFinal, Site};
+use tidegate_engine::model_file::{ModelFile, inspect};
+use tidegate_engine::protocol::Start;
+use tidegate_schemas::{CardTask, JobId, LinkState};
+use tidegate_spool::{OpenError, Recovered, Spool};
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+/// The model that is shipped for gateways.
+const SHIPPED_MODEL: &str = "tide-edge.gguf";
+/// Prompts and questions that wait for the hub: a burst of every device of a large site.
+const INPUTS_MAX: usize = 1024;
+/// Reports of the engine that wait for the hub.
+const ENGINE_REPORTS_MAX: usize = 256;
+/// Orders that wait for the bridge: window, acknowledgements and state fit many times.
+const BRIDGE_ORDERS_MAX: usize = 1024;
+
+/// A gateway that is ready to run.
+pub(super) struct Gateway {
+    pub(super) hub: Hub,
+    pub(super) ears: Ears,
+    pub(super) tasks: Vec<tokio::task::JoinHandle<()>>,
+    pub(super) will: (String, bytes::Bytes),
+}
+
+/// Opens, binds and loads.
+pub(super) async fn build(config: &Config, stop: watch::Sender<bool>) -> Result<Gateway, Failure> {
+    let model_path = match &config.engine.model {
+        Some(path) => path.clone(),
+        None => find_model(SHIPPED_MODEL)?,
+    };
+    let model = inspect(&model_path).map_err(Failure::other)?;
+    let (spool, recovered) = open(config)?;
+    let control = Control::bind(&config.control)?;
+    let (inputs, input_ear) = mpsc::channel(INPUTS_MAX);
+    let (reports, report_ear) = mpsc::unbounded_channel();
+    let keeper = Ingress { inputs: inputs.clone(), reports: reports.clone() };
+    let door = Door::start(door_config(config), Arc::new(keeper)).await.map_err(Failure::other)?;
+    let (engine, engine_orders) = mpsc::channel(COMMANDS_MAX);
+    let (engine_reports, engine_ear) = mpsc::channel(ENGINE_REPORTS_MAX);
+    let supervisor = Supervisor::new(start(config, model_path.clone()), engine_orders, engine_reports);
+    let mut tasks = vec![tokio::spawn(supervisor.run()), tokio::spawn(control.serve(inputs))];
+    let will = gone(&config.origin, LinkState::Down);
+    let bridge = config.bridge.clone().map(|broker| {
+        let (orders, order_ear) = mpsc::channel::<ToBridge>(BRIDGE_ORDERS_MAX);
+        let bridge = Bridge::new(broker, config.origin.clone(), order_ear, reports.clone(), will.clone());
+        tasks.push(tokio::spawn(bridge.run()));
+        orders
+    });
+    for address in door.local_addrs() {
+        info!(%address, origin = %config.origin, "listening");
+    }
+    let hands = Hands { spool, door, engine, bridge, reports };
+    let hub = hub(config, (&model_path, &model), recovered, hands, stop);
+    let ears = Ears { inputs: input_ear, reports: report_ear, engine: engine_ear };
+    Ok(Gateway { hub, ears, tasks, will })
+}
+
+fn open(config: &Config) -> Result<(Spool, Recovered), Failure> {
+    let opened = Spool::open(&config.data_dir, config.spool);
+    opened.map_err(|error| match error {
+        OpenError::InUse { path } => {
+            Failure::storage(format!("data directory {} is in use by another process", path.display()))
+        }
+        other => Failure::storage(format!("data directory: {other}")),
+    })
+}
+
+fn start(config: &Config, model_path: PathBuf) -> Start {
+    Start {
+        context_tokens: config.engine.context_tokens,
+        slots: config.engine.slots,
+        threads: config.engine.threads,
+        memory_bytes_max: config.engine.memory_bytes_max,
+        ..Start::new(model_path)
+    }
+}
+
+fn door_config(config: &Config) -> DoorConfig {
+    DoorConfig {
+        origin: config.origin.clone(),
+        listeners: config.door.listeners.clone(),
+        users: config.door.users.clone(),
+        limits: DoorLimits { connections_max: config.door.connections_max, ..DoorLimits::default() },
+        anonymous: config.door.anonymous,
+    }
+}
+
+fn hub(
+    config: &Config,
+    (model_path, model): (&Path, &ModelFile),
+    recovered: Recovered,
+    hands: Hands,
+    stop: watch::Sender<bool>,
+) -> Hub {
+    let cloud = if config.bridge.is_some() { Cloud::Configured } else { Cloud::None };
+    let site = Site {
+        origin: config.origin.clone(),
+        default_task: config.default_task.clone(),
+        tasks: config.tasks.clone(),
+        bridge: cloud,
+        limits: config.limits.clone(),
+    };
+    let calibrations = calibration::load(model_path, &model.sha256);
+    let mut hub = Hub {
+        dispatcher: Dispatcher::new(site, calibrations, recovered.next_job),
+        hands,
+        tickets: Tickets::default(),
+        facts: HashMap::new(),
+        ready: HashMap::new(),
+        pending: Pending::default(),
+        checkers: checkers(config),
+        default_task: config.default_task.clone(),
+        settle: HashMap::new(),
+        retries: VecDeque::new(),
+        view: view(config, &recovered, stop),
+        fatal: None,
+    };
+    restore(&mut hub, recovered);
+    hub
+}
+
+fn checkers(config: &Config) -> HashMap<tidegate_schemas::TaskName, Checker> {
+    let compiled = config.tasks.iter().filter_map(|(name, task)| {
+        // The configuration was refused if a schema does not compile.
+        Some((name.clone(), Checker::new(task.spec.schema.as_deref()?).ok()?))
+    });
+    compiled.collect()
+}
+
+fn view(config: &Config, recovered: &Recovered, stop: watch::Sender<bool>) -> View {
+    let card = |(name, task): (&tidegate_schemas::TaskName, &tidegate_core::Task)| CardTask {
+        name: name.clone(),
+        json: task.spec.schema.is_some(),
+        cloud: config.bridge.is_some() && task.consent == Consent::Allowed,
+        max_tokens: task.spec.max_tokens,
+    };
+    let quarantined = recovered.quarantined.as_ref().map(|path| {
+        let (salvaged, unreadable) = (recovered.salvaged, recovered.unreadable);
+        warn!(path = %path.display(), salvaged, unreadable, "the store was damaged and set aside");
+        format!("the store was damaged and set aside: {salvaged} records salvaged, {unreadable} unreadable")
+    });
+    View {
+        origin: config.origin.clone(),
+        tasks: config.tasks.iter().map(card).collect(),
+        limits: config.limits.clone(),
+        outcome_limits: (config.spool.outcomes_entries_max, config.spool.outcomes_bytes_max),
+        link: if config.bridge.is_some() { LinkState::Down } else { LinkState::None },
+        child: None,
+        engine_pid: 0,
+        engine_restarts: 0,
+        engine_fault: None,
+        model: None,
+        counts: tidegate_spool::Counts::default(),
+        misfits: 0,
+        faults: quarantined.into_iter().collect(),
+        started: Instant::now(),
+        draining: false,
+        stop,
+        told: [None, None, None],
+    }
+}
+
+/// Takes up what was on disk.
+fn restore(hub: &mut Hub, recovered: Recovered) {
+    let mut escalations: HashMap<JobId, RestoredEscalation> = HashMap::new();
+    for record in recovered.escalations {
+        let provisional = record.provisional.map(Box::new);
+        escalations.insert(record.job, RestoredEscalation { escalation: Box::new(record.escalation), provisional });
+    }
+    let (prompts, waiting) = (recovered.prompts.len(), recovered.pending.len());
+    if prompts > 0 || waiting > 0 {
+        info!(prompts, outcomes = waiting, "taken up from the disk");
+    }
+    let mut jobs = Vec::with_capacity(prompts);
+    for record in recovered.prompts {
+        let (job, prompt) = (record.job, Arc::new(record.prompt));
+        let facts = Facts { hash: prompt.content_hash(), task: prompt.task.clone() };
+        hub.facts.insert(job, facts);
+        jobs.push(Restored {
+            job,
+            device: record.device,
+            prompt,
+            encoding: record.encoding,
+            bytes: record.bytes,
+            received: clock::of(&record.stamp),
+            attempts: record.attempts,
+            escalation: escalations.remove(&job),
+        });
+    }
+    let seen = recovered.seen.into_iter().map(|s| SeenFinal {
+        device: s.device,
+        id: s.id,
+        hash: s.hash,
+        job: s.job,
+        at: clock::of(&s.stamp),
+    });
+    recovered.pending.iter().for_each(|(device, job)| hub.pending.add(device, *job));
+    let commands = hub.dispatcher.restore(jobs, seen.collect(), clock::now());
+    hub.perform(commands);
+}
+
+/// Reads the configuration and what the command line says instead.
+pub(super) fn configure(args: &crate::cli::UpArgs) -> Result<Config, Failure> {
+    let source = args.config.clone().map_or(config::Source::Default, config::Source::File);
+    let mut config = config::load(&source)?;
+    if let Some(dir) = &args.data_dir {
+        config.move_data(dir.clone());
+    }
+    if let Some(addr) = args.listen {
+        config.door.listeners = vec![tidegate_broker::Listener { addr, tls: None }];
+    }
+    if let Some(model) = &args.model {
+        config.engine.model = Some(model.clone());
+    }
+    Ok(config)
+}

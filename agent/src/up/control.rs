@@ -1,0 +1,128 @@
+//! The control socket: JSON lines, one answer per line, for those who may open the socket (mode 0660).
+
+use super::message::{Input, Query};
+use crate::failure::Failure;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tidegate_schemas::JobId;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+/// Connections at once: a person, a page and a monitor.
+const CONNECTIONS_MAX: usize = 16;
+/// Longest line, in bytes.
+const LINE_BYTES_MAX: u64 = 4096;
+/// Longest that a connection may say nothing.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+/// Owner and group may speak.
+const MODE: u32 = 0o660;
+
+/// What can be asked.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+enum Request {
+    /// How is the gateway?
+    Status,
+    /// What became of a job?
+    Record {
+        /// Its number.
+        job: JobId,
+    },
+    /// Stop.
+    Drain,
+}
+
+/// The listening socket; its file goes with it.
+pub(super) struct Control {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Control {
+    /// Takes the place at `path`. A socket that nobody answers at is left over from a crash.
+    pub(super) fn bind(path: &Path) -> Result<Self, Failure> {
+        let refuse = |what: &str| Failure::other(format!("control socket {}: {what}", path.display()));
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(|e| refuse(&e.to_string()))?;
+        }
+        if let Ok(found) = fs::symlink_metadata(path) {
+            if !found.file_type().is_socket() {
+                return Err(refuse("there is a file that is no socket"));
+            }
+            if BlockingStream::connect(path).is_ok() {
+                return Err(refuse("in use by another process"));
+            }
+            fs::remove_file(path).map_err(|e| refuse(&e.to_string()))?;
+        }
+        let listener = UnixListener::bind(path).map_err(|e| refuse(&e.to_string()))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(MODE)).map_err(|e| refuse(&e.to_string()))?;
+        Ok(Self { listener, path: path.to_path_buf() })
+    }
+
+    /// Answers until the hub is gone.
+    pub(super) async fn serve(self, inputs: mpsc::Sender<Input>) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        while !inputs.is_closed() {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = inputs.closed() => return,
+            };
+            let Ok((stream, _)) = accepted else { continue };
+            // One too many is closed at once.
+            let Ok(place) = places.clone().try_acquire_owned() else { continue };
+            let inputs = inputs.clone();
+            tokio::spawn(async move {
+                if let Err(error) = converse(stream, inputs).await {
+                    warn!(%error, "a control connection broke");
+                }
+                drop(place);
+            });
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+async fn converse(stream: UnixStream, inputs: mpsc::Sender<Input>) -> std::io::Result<()> {
+    let uid = stream.peer_cred()?.uid();
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        let mut limited = (&mut stream).take(LINE_BYTES_MAX);
+        let Ok(read) = timeout(IDLE_MAX, limited.read_line(&mut line)).await else { return Ok(()) };
+        if read? == 0 {
+            return Ok(());
+        }
+        let mut answer = answer(&line, uid, &inputs).await.to_string();
+        answer.push('\n');
+        timeout(IDLE_MAX, stream.write_all(answer.as_bytes())).await??;
+    }
+}
+
+async fn answer(line: &str, uid: u32, inputs: &mpsc::Sender<Input>) -> Value {
+    let query = match serde_json::from_str(line) {
+        Ok(Request::Status) => Query::Status,
+        Ok(Request::Record { job }) => Query::Record(job),
+        Ok(Request::Drain) => {
+            info!(uid, "asked to stop through the control socket");
+            Query::Drain
+        }
+        Err(error) => return json!({ "error": format!("no request that is known: {error}") }),
+    };
+    let (reply, answer) = oneshot::channel();
+    let _ = inputs.send(Input::Query(query, reply)).await;
+    answer.await.unwrap_or_else(|_| json!({ "error": "the gateway is stopping" }))
+}

@@ -1,0 +1,212 @@
+//! The one loop: events in, commands out. It owns the dispatcher and everything that belongs to open jobs, and waits
+//! for nothing but its own ears: every shell behind it takes orders without blocking.
+
+use super::clock;
+use super::delivery::{Facts, Pending};
+use super::message::{Ears, Input, Query, Report, Task, ToBridge};
+use super::view::View;
+use crate::engine::EngineCommand;
+use crate::failure::Failure;
+use crate::schema::Checker;
+use bytes::Bytes;
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+use tidegate_broker::{Door, Outgoing, Verdict};
+use tidegate_core::{Arrival, Dispatcher, Event, Ticket};
+use tidegate_schemas::{Encoding, JobId, TaskName};
+use tidegate_spool::Spool;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::sleep_until;
+use tracing::{info, warn};
+
+/// How often queues and rates are told to whoever listens, if they changed.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+/// Longest sleep without a deadline; only a bound.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+/// Shortest sleep, so that a deadline that has come cannot make the loop spin.
+const IDLE_MIN: Duration = Duration::from_millis(1);
+
+/// Publishes that wait for their acknowledgement.
+#[derive(Default)]
+pub(super) struct Tickets {
+    next: u64,
+    waiting: HashMap<Ticket, (Encoding, oneshot::Sender<Verdict>)>,
+}
+
+impl Tickets {
+    fn add(&mut self, encoding: Encoding, reply: oneshot::Sender<Verdict>) -> Ticket {
+        self.next += 1;
+        let ticket = Ticket(self.next);
+        self.waiting.insert(ticket, (encoding, reply));
+        ticket
+    }
+
+    /// Ends a wait. Its client may be gone meanwhile.
+    pub(super) fn end(&mut self, ticket: Ticket, verdict: impl FnOnce(Encoding) -> Verdict) {
+        if let Some((encoding, reply)) = self.waiting.remove(&ticket) {
+            let _ = reply.send(verdict(encoding));
+        }
+    }
+}
+
+/// Where orders go.
+pub(super) struct Hands {
+    pub(super) spool: Spool,
+    pub(super) door: Door,
+    pub(super) engine: mpsc::Sender<EngineCommand>,
+    pub(super) bridge: Option<mpsc::Sender<ToBridge>>,
+    /// Back to this loop.
+    pub(super) reports: mpsc::UnboundedSender<Report>,
+}
+
+/// The loop and its state.
+pub(super) struct Hub {
+    pub(super) dispatcher: Dispatcher,
+    pub(super) hands: Hands,
+    pub(super) tickets: Tickets,
+    /// What the store must know of each open job.
+    pub(super) facts: HashMap<JobId, Facts>,
+    /// Frames of outcomes between disk and door.
+    pub(super) ready: HashMap<JobId, Bytes>,
+    pub(super) pending: Pending,
+    pub(super) checkers: HashMap<TaskName, Checker>,
+    pub(super) default_task: TaskName,
+    /// Resolutions whose acknowledgement waits until their job's outcome is on disk.
+    pub(super) settle: HashMap<JobId, u64>,
+    /// Changes that the disk refused for now; they go in order, since all wait equally long.
+    pub(super) retries: VecDeque<(Instant, Task)>,
+    pub(super) view: View,
+    /// Why the process cannot go on.
+    pub(super) fatal: Option<Failure>,
+}
+
+impl Hub {
+    /// Runs until a drain is over or the process cannot go on.
+    pub(super) async fn run(&mut self, mut ears: Ears, mut stop: watch::Receiver<bool>, drain: Duration) {
+        let mut draining: Option<Instant> = None;
+        let mut tell_at = Instant::now();
+        while self.fatal.is_none() && !self.over(draining, drain) {
+            let wake = self.wake(tell_at, draining.map(|since| since + drain));
+            tokio::select! {
+                biased;
+                Some(report) = ears.reports.recv() => self.report(report),
+                Some(report) = ears.engine.recv() => self.engine(report),
+                changed = stop.changed(), if draining.is_none() => {
+                    if changed.is_err() || *stop.borrow() {
+                        info!("draining");
+                        draining = Some(Instant::now());
+                        self.view.draining = true;
+                        self.step(Event::Drain);
+                    }
+                }
+                failure = self.hands.door.failed() => self.fatal = Some(Failure::other(failure)),
+                Some(input) = ears.inputs.recv() => self.input(input),
+                () = sleep_until(wake.into()) => self.step(Event::Tick),
+            }
+            self.retry();
+            if Instant::now() >= tell_at {
+                tell_at = Instant::now() + TELL_EVERY;
+                self.count();
+                self.tell();
+            }
+        }
+    }
+
+    fn over(&self, draining: Option<Instant>, drain: Duration) -> bool {
+        let Some(since) = draining else { return false };
+        if self.dispatcher.drained() && self.retries.is_empty() {
+            return true;
+        }
+        let late = since.elapsed() >= drain;
+        if late {
+            let open = self.dispatcher.load().inbox_entries;
+            warn!(open, "the drain took too long: what is open runs again after the start");
+        }
+        late
+    }
+
+    fn wake(&self, tell_at: Instant, drained_by: Option<Instant>) -> Instant {
+        let now = Instant::now();
+        let deadline = self.dispatcher.next_deadline().map_or(IDLE_MAX, clock::until);
+        let wake = (now + deadline.clamp(IDLE_MIN, IDLE_MAX)).min(tell_at);
+        let retry = self.retries.front().map_or(wake, |(at, _)| wake.min(*at));
+        drained_by.map_or(retry, |by| retry.min(by))
+    }
+
+    /// One event and everything that follows from it at once.
+    pub(super) fn step(&mut self, event: Event) {
+        let commands = self.dispatcher.handle(event, clock::now());
+        self.perform(commands);
+    }
+
+    fn report(&mut self, report: Report) {
+        match report {
+            Report::Event(event) => {
+                self.view.note(&event);
+                let link = matches!(event, Event::LinkUp | Event::LinkDown);
+                self.step(event);
+                if link {
+                    self.tell();
+                }
+            }
+            Report::Disk(task, result) => self.disk(task, result),
+            Report::Fetched { ticket, device, record } => self.fetched(ticket, &device, record),
+            Report::Read(record) => self.read(record),
+            Report::Released(device, job) => {
+                if self.pending.release(&device, job) {
+                    self.submit(Task::Release(job));
+                }
+            }
+            Report::Resolution(number, resolution) => self.resolution(number, resolution),
+            Report::Counts(counts) => self.view.counts = counts,
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        match input {
+            Input::Prompt { device, prompt, encoding, bytes, reply } => {
+                let ticket = self.tickets.add(encoding, reply);
+                self.step(Event::Arrived(Arrival { ticket, device, prompt, encoding, bytes }));
+            }
+            Input::Control { device, control, encoding, reply } => {
+                let ticket = self.tickets.add(encoding, reply);
+                self.step(Event::Controlled { ticket, device, control, encoding });
+            }
+            Input::Pending { device, after, max, reply } => {
+                let jobs = self.pending.of(&device, after, max);
+                tokio::spawn(gather(self.hands.spool.clone(), jobs, reply));
+            }
+            Input::Query(query, reply) => self.query(query, reply),
+        }
+    }
+
+    fn query(&mut self, query: Query, reply: oneshot::Sender<serde_json::Value>) {
+        match query {
+            Query::Status => {
+                let _ = reply.send(self.status());
+            }
+            Query::Drain => {
+                let _ = reply.send(serde_json::json!({ "draining": true }));
+                self.view.stop.send_replace(true);
+            }
+            Query::Record(job) => self.hands.spool.outcome(job, move |record| {
+                let _ = reply.send(super::view::record(job, record));
+            }),
+        }
+    }
+}
+
+/// Reads stored outcomes, in order; those that are gone meanwhile are left out.
+async fn gather(spool: Spool, jobs: Vec<JobId>, reply: oneshot::Sender<Vec<Outgoing>>) {
+    let mut found = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let (sender, read) = oneshot::channel();
+        spool.outcome(job, move |record| {
+            let _ = sender.send(record);
+        });
+        if let Ok(Some(record)) = read.await {
+            found.push(Outgoing { job, payload: super::delivery::delivered(record).into() });
+        }
+    }
+    let _ = reply.send(found);
+}

@@ -1,0 +1,145 @@
+//! From the door to the hub: payloads become prompts, or refusals that name what is wrong.
+
+use super::message::{Input, Report};
+use bytes::Bytes;
+use std::sync::Arc;
+use tidegate_broker::{Keeper, Kept, Outgoing, Submission, Verdict};
+use tidegate_schemas::{
+    DEADLINE_MS_MAX, DeadlineMs, DecodeError, DeviceId, Encoding, ErrorCode, ErrorFrame, Frame, JobId, Prompt,
+    decode_control, decode_prompt,
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// The door's way to the hub.
+pub(super) struct Ingress {
+    /// For what waits for an answer.
+    pub(super) inputs: mpsc::Sender<Input>,
+    /// For what does not.
+    pub(super) reports: mpsc::UnboundedSender<Report>,
+}
+
+impl Keeper for Ingress {
+    fn prompt(&self, submission: Submission) -> Kept<Verdict> {
+        let inputs = self.inputs.clone();
+        Box::pin(async move {
+            let Submission { device, payload, expiry_ms, .. } = submission;
+            let (prompt, encoding) = match decode_prompt(&payload) {
+                Ok(found) => found,
+                Err(error) => return refused(&payload, &error),
+            };
+            let prompt = Arc::new(with_expiry(prompt, expiry_ms));
+            let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+            let ask = |reply| Input::Prompt { device, prompt, encoding, bytes, reply };
+            verdict(&inputs, encoding, ask).await
+        })
+    }
+
+    fn control(&self, submission: Submission) -> Kept<Verdict> {
+        let inputs = self.inputs.clone();
+        Box::pin(async move {
+            let Submission { device, payload, .. } = submission;
+            let (control, encoding) = match decode_control(&payload) {
+                Ok(found) => found,
+                Err(error) => return refused(&payload, &error),
+            };
+            verdict(&inputs, encoding, |reply| Input::Control { device, control, encoding, reply }).await
+        })
+    }
+
+    fn pending(&self, device: &DeviceId, after: Option<JobId>, max: usize) -> Kept<Vec<Outgoing>> {
+        let (inputs, device) = (self.inputs.clone(), device.clone());
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            // A hub that has ended has nothing to deliver any more.
+            let _ = inputs.send(Input::Pending { device, after, max, reply }).await;
+            answer.await.unwrap_or_default()
+        })
+    }
+
+    fn released(&self, device: &DeviceId, job: JobId) {
+        // After the hub's end the outcome stays unreleased and is sent once more after the start: at least once.
+        let _ = self.reports.send(Report::Released(device.clone(), job));
+    }
+}
+
+async fn verdict(
+    inputs: &mpsc::Sender<Input>,
+    encoding: Encoding,
+    ask: impl FnOnce(oneshot::Sender<Verdict>) -> Input,
+) -> Verdict {
+    let (reply, answer) = oneshot::channel();
+    let _ = inputs.send(ask(reply)).await;
+    match answer.await {
+        Ok(verdict) => verdict,
+        Err(_) => refusal(encoding, error(None, ErrorCode::Busy, "the gateway is stopping".to_owned())),
+    }
+}
+
+/// A smaller Message Expiry wins over the deadline.
+fn with_expiry(prompt: Prompt, expiry_ms: Option<u64>) -> Prompt {
+    let expiry = expiry_ms.and_then(|ms| DeadlineMs::new(ms.clamp(1, DEADLINE_MS_MAX)));
+    let deadline_ms = match (prompt.deadline_ms, expiry) {
+        (Some(deadline), Some(expiry)) => Some(deadline.min(expiry)),
+        (deadline, expiry) => deadline.or(expiry),
+    };
+    Prompt { deadline_ms, ..prompt }
+}
+
+/// The refusal of a payload that is no message, written as the payload seems to be, else as JSON.
+fn refused(payload: &[u8], wrong: &DecodeError) -> Verdict {
+    let (id, code) = match wrong {
+        DecodeError::TooLarge { .. } => (None, ErrorCode::TooLarge),
+        DecodeError::Field { id, .. } => (id.clone(), ErrorCode::Invalid),
+        DecodeError::Empty | DecodeError::Unknown { .. } => (None, ErrorCode::Invalid),
+    };
+    let encoding = Encoding::of(payload).unwrap_or(Encoding::Json);
+    refusal(encoding, error(id, code, wrong.to_string()))
+}
+
+fn error(id: Option<tidegate_schemas::PromptId>, code: ErrorCode, message: String) -> ErrorFrame {
+    ErrorFrame { id, code, message, retry_after_ms: None }
+}
+
+/// A refusal with its frame.
+pub(super) fn refusal(encoding: Encoding, error: ErrorFrame) -> Verdict {
+    let (code, message) = (error.code, error.message.clone());
+    let frame = encoding.frame(&Frame::Error(error)).map(Bytes::from).unwrap_or_default();
+    Verdict::Refused { code, message, frame }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smaller_of_deadline_and_expiry_counts() {
+        let check = |deadline: Option<u64>, expiry: Option<u64>, expect: Option<u64>| {
+            let deadline_ms = deadline.and_then(DeadlineMs::new);
+            let prompt = with_expiry(Prompt { deadline_ms, ..Prompt::bare("x") }, expiry);
+            assert_eq!(prompt.deadline_ms.map(DeadlineMs::get), expect, "{deadline:?} {expiry:?}");
+        };
+        check(None, None, None);
+        check(Some(500), None, Some(500));
+        check(None, Some(700), Some(700));
+        check(Some(500), Some(700), Some(500));
+        check(Some(900), Some(700), Some(700));
+        check(None, Some(0), Some(1));
+        check(None, Some(u64::MAX), Some(DEADLINE_MS_MAX));
+    }
+
+    #[test]
+    fn refusals_name_what_is_wrong_and_never_the_text() {
+        let check = |payload: &[u8], code: ErrorCode, expect: &str| {
+            let wrong = decode_prompt(payload).unwrap_err();
+            let Verdict::Refused { code: got, message, frame } = refused(payload, &wrong) else { panic!("kept") };
+            assert_eq!(got, code);
+            assert!(message.contains(expect), "{message} lacks {expect}");
+            assert!(!frame.is_empty());
+        };
+        check(br#"{"input":5}"#, ErrorCode::Invalid, "input");
+        check(br#"{"input":"x","deadline_ms":-1}"#, ErrorCode::Invalid, "deadline_ms is -1, allowed are 1 to");
+        check(&[0xff, 0xfe], ErrorCode::Invalid, "0xff");
+        check(&vec![b'a'; 70_000], ErrorCode::TooLarge, "70000 bytes, limit is 65536");
+    }
+}

@@ -1,0 +1,136 @@
+//! What the shells tell the hub.
+
+use crate::engine::EngineReport;
+use bytes::Bytes;
+use std::sync::Arc;
+use tidegate_broker::{Outgoing, Verdict};
+use tidegate_core::{Event, Ticket};
+use tidegate_schemas::{Control, DeviceId, Encoding, JobId, Prompt, Resolution};
+use tidegate_spool::{Change, Counts, OutcomeRecord, SpoolError};
+use tokio::sync::{mpsc, oneshot};
+
+/// From outside, through a bounded channel: whoever asks waits for room.
+pub(super) enum Input {
+    /// A decoded prompt.
+    Prompt {
+        /// The device.
+        device: DeviceId,
+        /// What it asks.
+        prompt: Arc<Prompt>,
+        /// How it writes.
+        encoding: Encoding,
+        /// Bytes of the payload.
+        bytes: u32,
+        /// Waits for the verdict.
+        reply: oneshot::Sender<Verdict>,
+    },
+    /// A decoded control message.
+    Control {
+        /// The device.
+        device: DeviceId,
+        /// What it wants.
+        control: Control,
+        /// How it writes.
+        encoding: Encoding,
+        /// Waits for the verdict.
+        reply: oneshot::Sender<Verdict>,
+    },
+    /// Which outcomes wait for a device?
+    Pending {
+        /// The device.
+        device: DeviceId,
+        /// Only later ones.
+        after: Option<JobId>,
+        /// At most so many.
+        max: usize,
+        /// Waits for them.
+        reply: oneshot::Sender<Vec<Outgoing>>,
+    },
+    /// A question of the control socket.
+    Query(Query, oneshot::Sender<serde_json::Value>),
+}
+
+/// What the control socket asks.
+pub(super) enum Query {
+    /// How is the gateway?
+    Status,
+    /// What became of a job?
+    Record(JobId),
+    /// Stop, as on SIGTERM.
+    Drain,
+}
+
+/// From our own shells. The channel is unbounded in type, because the storage thread must not block, and bounded in
+/// fact: each message answers one change, publish or resolution that the dispatcher's limits let through.
+pub(super) enum Report {
+    /// For the dispatcher as it is.
+    Event(Event),
+    /// A change is on disk or is not.
+    Disk(Task, Result<(), SpoolError>),
+    /// A stored outcome was read, for a publish that asked for it.
+    Fetched {
+        /// Whose acknowledgement waits.
+        ticket: Ticket,
+        /// To whom.
+        device: DeviceId,
+        /// None if it is gone.
+        record: Option<Box<OutcomeRecord>>,
+    },
+    /// A stored outcome was read, to be delivered.
+    Read(Option<Box<OutcomeRecord>>),
+    /// A session acknowledged an outcome.
+    Released(DeviceId, JobId),
+    /// A resolution came; its acknowledgement waits under this number.
+    Resolution(u64, Box<Resolution>),
+    /// What is stored.
+    Counts(Counts),
+}
+
+/// A change and what follows from it.
+#[derive(Clone)]
+pub(super) enum Task {
+    /// Of `Keep`.
+    Keep(JobId),
+    /// Of `MarkAttempt`.
+    Mark(JobId, u32),
+    /// Of `KeepEscalation`.
+    Escalate(JobId),
+    /// Of `Conclude`; kept to be tried again.
+    Conclude(Box<OutcomeRecord>),
+    /// Of `released`.
+    Release(JobId),
+}
+
+impl Task {
+    /// The change to try again; none for those whose refusal is an answer.
+    pub(super) fn again(&self) -> Option<Change> {
+        match self {
+            Self::Keep(_) | Self::Escalate(_) => None,
+            Self::Mark(job, attempts) => Some(Change::MarkAttempt { job: *job, attempts: *attempts }),
+            Self::Conclude(record) => Some(Change::Conclude((**record).clone())),
+            Self::Release(job) => Some(Change::Release { job: *job }),
+        }
+    }
+}
+
+/// Everything that the hub listens to.
+pub(super) struct Ears {
+    /// From outside.
+    pub(super) inputs: mpsc::Receiver<Input>,
+    /// From our shells.
+    pub(super) reports: mpsc::UnboundedReceiver<Report>,
+    /// From the engine.
+    pub(super) engine: mpsc::Receiver<EngineReport>,
+}
+
+/// What the bridge is told.
+pub(super) enum ToBridge {
+    /// Publish this.
+    Publish(Box<tidegate_schemas::Escalation>),
+    /// The resolution with this number is dealt with: acknowledge it.
+    Settled(u64),
+    /// Retained state, to be published now and after every connect.
+    State(String, Bytes),
+    /// Say goodbye with this last word on the health topic, and end.
+    Stop(String, Bytes),
+}

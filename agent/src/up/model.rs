@@ -1,0 +1,74 @@
+//! Between the hub and the engine's supervisor: what comes from the model becomes events.
+
+use super::hub::Hub;
+use crate::engine::EngineReport;
+use crate::schema;
+use tidegate_core::{Completion, EngineFault, Event, Signals};
+use tidegate_engine::protocol::{self, Done, Fault, Stop};
+use tidegate_schemas::{CardModel, Timing, Usage};
+
+impl Hub {
+    /// Something of the engine.
+    pub(super) fn engine(&mut self, report: EngineReport) {
+        match report {
+            EngineReport::Ready { child, pid, model, sha256, context_tokens } => {
+                self.view.child = Some(child);
+                self.view.engine_pid = pid;
+                self.view.engine_fault = None;
+                self.view.model = Some(CardModel { name: model.clone(), sha256, context_tokens });
+                self.step(Event::EngineReady { model, context_tokens });
+                self.tell();
+            }
+            EngineReport::Gone { was_ready, why } => {
+                self.view.child = None;
+                self.view.engine_pid = 0;
+                self.view.engine_restarts += 1;
+                self.view.engine_fault = Some(why);
+                if was_ready {
+                    self.step(Event::EngineGone);
+                }
+                self.tell();
+            }
+            EngineReport::Token(job, text) => self.step(Event::Token { job, text }),
+            EngineReport::Failed(job, fault) => self.step(Event::InferenceFailed { job, fault: engine_fault(fault) }),
+            EngineReport::Done(done) => self.done(&done),
+        }
+    }
+
+    /// An answer counts when it ended by itself and fits its task.
+    fn done(&mut self, done: &Done) {
+        let job = done.job;
+        let task = self.facts.get(&job).and_then(|f| f.task.as_ref()).unwrap_or(&self.default_task);
+        let body = schema::body(&done.text, self.checkers.get(task)).filter(|_| done.stop == Stop::End);
+        let Some(body) = body else {
+            return self.step(Event::InferenceFailed { job, fault: EngineFault::Cut });
+        };
+        let completion = Completion {
+            body,
+            signals: signals(&done.signals),
+            usage: Usage { prompt_tokens: done.prompt_tokens, completion_tokens: done.completion_tokens },
+            timing: Timing { prefill_ms: done.prefill_ms, decode_ms: done.decode_ms, ..Timing::default() },
+        };
+        self.step(Event::Completed { job, completion: Box::new(completion) });
+    }
+}
+
+fn signals(from: &protocol::Signals) -> Signals {
+    Signals {
+        sum_logprob: from.sum_logprob,
+        min_logprob: from.min_logprob,
+        mean_logprob: from.mean_logprob,
+        first_margin: from.first_margin,
+        first_entropy: from.first_entropy,
+        tokens: from.tokens,
+    }
+}
+
+fn engine_fault(fault: Fault) -> EngineFault {
+    match fault {
+        Fault::TooLong { tokens, context_tokens } => EngineFault::TooLong { tokens, context_tokens },
+        Fault::Cut => EngineFault::Cut,
+        Fault::Aborted => EngineFault::Aborted,
+        Fault::Schema(why) | Fault::Other(why) => EngineFault::Other(why),
+    }
+}

@@ -1,0 +1,206 @@
+//! Does what the dispatcher says: each command becomes an order to one shell.
+
+use super::delivery::{self, Facts};
+use super::hub::Hub;
+use super::ingress::refusal;
+use super::message::{Report, Task, ToBridge};
+use crate::engine::EngineCommand;
+use crate::schema;
+use bytes::Bytes;
+use tidegate_broker::{Ephemeral, Verdict};
+use tidegate_core::{Command, EngineFault, Event, Inference, Keepsake, Note, Ticket};
+use tidegate_engine::protocol::Run;
+use tidegate_schemas::{
+    DeviceId, Encoding, ErrorCode, ErrorFrame, Escalation, Frame, Input, JobId, Message, Resolution, ResolvedOutcome,
+    Role,
+};
+use tidegate_spool::{Change, EscalationRecord, OutcomeRecord, PromptRecord, Stamp};
+use tracing::{debug, error, info, warn};
+
+impl Hub {
+    /// All of them, in order.
+    pub(super) fn perform(&mut self, commands: Vec<Command>) {
+        for command in commands {
+            self.perform_one(command);
+        }
+    }
+
+    fn perform_one(&mut self, command: Command) {
+        match command {
+            Command::Keep(keepsake) => self.keep(keepsake),
+            Command::Acknowledge { ticket, frame } => self.tickets.end(ticket, |encoding| Verdict::Kept {
+                frame: frame.and_then(|frame| encoding.frame(&frame)).map(Bytes::from),
+            }),
+            Command::Refuse { ticket, error } => self.tickets.end(ticket, |encoding| refusal(encoding, error)),
+            Command::SendStored { ticket, job, device } => self.send_stored(ticket, job, device),
+            Command::MarkAttempt { job, attempt } => self.submit(Task::Mark(job, attempt)),
+            Command::Infer(inference) => self.infer(&inference),
+            Command::Abort(job) => self.abort(job),
+            Command::KeepEscalation { job, escalation, provisional } => {
+                let provisional = provisional.map(|answer| *answer);
+                let change = Change::Escalate(EscalationRecord { job, escalation: *escalation, provisional });
+                self.submit_as(change, Task::Escalate(job));
+            }
+            Command::Publish(escalation) => self.publish(escalation),
+            Command::Conclude { job, .. } => {
+                let record = delivery::record(command, self.facts.get(&job));
+                record.map(Box::new).into_iter().for_each(|record| self.submit(Task::Conclude(record)));
+            }
+            Command::Deliver { job, device } => self.deliver(job, &device),
+            Command::Send { device, encoding, frame } => self.send(&device, encoding, &frame),
+            Command::Note(note) => self.note(&note),
+        }
+    }
+
+    fn keep(&mut self, keepsake: Keepsake) {
+        let Keepsake { job, device, prompt, encoding, bytes, .. } = keepsake;
+        let facts = Facts { hash: prompt.content_hash(), task: prompt.task.clone() };
+        self.facts.insert(job, facts);
+        let prompt = (*prompt).clone();
+        let record = PromptRecord { job, device, prompt, encoding, bytes, stamp: Stamp::now(), attempts: 0 };
+        self.submit_as(Change::Keep(record), Task::Keep(job));
+    }
+
+    fn infer(&mut self, inference: &Inference) {
+        let run = run(inference);
+        let job = run.job;
+        let sent = match self.view.child {
+            Some(child) => self.hands.engine.try_send(EngineCommand::run(child, run)).is_ok(),
+            None => false,
+        };
+        if !sent {
+            let fault = EngineFault::Other("the engine takes no runs".to_owned());
+            self.later(Event::InferenceFailed { job, fault });
+        }
+    }
+
+    fn abort(&mut self, job: JobId) {
+        let Some(child) = self.view.child else { return };
+        if self.hands.engine.try_send(EngineCommand::abort(child, job)).is_err() {
+            warn!(%job, "the engine takes no aborts, the run goes on");
+        }
+    }
+
+    fn publish(&mut self, escalation: Box<Escalation>) {
+        let (job, attempt) = (escalation.job, escalation.attempt);
+        let sent = match &self.hands.bridge {
+            Some(bridge) => bridge.try_send(ToBridge::Publish(escalation)).is_ok(),
+            None => false,
+        };
+        if !sent {
+            self.later(Event::EscalationUnsent { job, attempt });
+        }
+    }
+
+    fn send(&self, device: &DeviceId, encoding: Encoding, frame: &Frame) {
+        let how = if matches!(frame, Frame::Answer(_)) { Ephemeral::Provisional } else { Ephemeral::Lossy };
+        if let Some(payload) = encoding.frame(frame) {
+            self.hands.door.send(device, payload.into(), how);
+        }
+    }
+
+    fn send_stored(&self, ticket: Ticket, job: JobId, device: DeviceId) {
+        let reports = self.hands.reports.clone();
+        self.hands.spool.outcome(job, move |record| {
+            let _ = reports.send(Report::Fetched { ticket, device, record: record.map(Box::new) });
+        });
+    }
+
+    /// A stored outcome was read for a publish that asked for it.
+    pub(super) fn fetched(&mut self, ticket: Ticket, device: &DeviceId, record: Option<Box<OutcomeRecord>>) {
+        let Some(record) = record else {
+            let message = "the outcome is not stored any more".to_owned();
+            let error = ErrorFrame { id: None, code: ErrorCode::UnknownId, message, retry_after_ms: None };
+            return self.tickets.end(ticket, |encoding| refusal(encoding, error));
+        };
+        self.hands.door.send(device, delivery::fetched(*record).into(), Ephemeral::Outcome);
+        self.tickets.end(ticket, |_| Verdict::Kept { frame: None });
+    }
+
+    fn deliver(&mut self, job: JobId, device: &DeviceId) {
+        if let Some(payload) = self.ready.remove(&job) {
+            return self.hands.door.outcome_ready(device, job, payload);
+        }
+        let reports = self.hands.reports.clone();
+        self.hands.spool.outcome(job, move |record| {
+            let _ = reports.send(Report::Read(record.map(Box::new)));
+        });
+    }
+
+    /// A stored outcome was read, to be delivered.
+    pub(super) fn read(&mut self, record: Option<Box<OutcomeRecord>>) {
+        let Some(record) = record.filter(|record| !record.released) else { return };
+        let (device, job) = (record.device.clone(), record.job);
+        self.hands.door.outcome_ready(&device, job, delivery::delivered(*record).into());
+    }
+
+    /// A resolution from the cloud: what fits neither task nor size is dropped, the rest is the dispatcher's.
+    pub(super) fn resolution(&mut self, number: u64, resolution: Box<Resolution>) {
+        let job = resolution.job;
+        if !self.fits(&resolution) {
+            warn!(%job, "dropped a resolution that does not fit its task");
+            self.view.misfits += 1;
+            return self.settled(number);
+        }
+        let commands = self.dispatcher.handle(Event::Resolved(resolution), super::clock::now());
+        let concludes = commands.iter().any(|c| matches!(c, Command::Conclude { job: ended, .. } if *ended == job));
+        self.perform(commands);
+        let earlier = if concludes { self.settle.insert(job, number) } else { Some(number) };
+        earlier.into_iter().for_each(|number| self.settled(number));
+    }
+
+    fn fits(&self, resolution: &Resolution) -> bool {
+        let ResolvedOutcome::Answer(body) = &resolution.outcome else { return true };
+        let Some(facts) = self.facts.get(&resolution.job) else { return true };
+        let task = facts.task.as_ref().unwrap_or(&self.default_task);
+        schema::accepts(body, self.checkers.get(task))
+    }
+
+    /// The bridge may acknowledge that resolution.
+    pub(super) fn settled(&self, number: u64) {
+        let Some(bridge) = &self.hands.bridge else { return };
+        if bridge.try_send(ToBridge::Settled(number)).is_err() {
+            // It is sent again with the next connection, and is stray then.
+            warn!(number, "the bridge takes no orders, a resolution stays unacknowledged");
+        }
+    }
+
+    /// An event that follows from a command, after what is already under way.
+    pub(super) fn later(&self, event: Event) {
+        let _ = self.hands.reports.send(Report::Event(event));
+    }
+
+    fn note(&self, note: &Note) {
+        match note {
+            Note::Refused { device, code } => info!(%device, %code, "refused"),
+            Note::KeptLocal { job, reason } => debug!(%job, %reason, "kept local"),
+            Note::Escalated { job, reason } => info!(%job, %reason, "escalated"),
+            Note::Ended { job, route, code: Some(code) } => info!(%job, ?route, %code, "ended in an error"),
+            Note::Ended { job, route, code: None } => debug!(%job, ?route, "ended"),
+            Note::StrayResolution { job } => info!(%job, "dropped a resolution of nothing that is open"),
+            Note::Suspect { job, attempt } => warn!(%job, attempt, "ran while the engine died"),
+        }
+    }
+
+    /// The process cannot go on.
+    pub(super) fn fail(&mut self, failure: crate::failure::Failure) {
+        error!(%failure, "stopping");
+        self.fatal.get_or_insert(failure);
+    }
+}
+
+/// What the engine is told.
+pub(super) fn run(inference: &Inference) -> Run {
+    let messages = match &inference.prompt.input {
+        Input::Input(text) => vec![Message { role: Role::User, content: text.clone() }],
+        Input::Messages(list) => list.clone(),
+    };
+    Run {
+        job: inference.job,
+        system: inference.task.system.clone(),
+        messages,
+        schema: inference.task.schema.clone(),
+        max_tokens: inference.task.max_tokens,
+        stream: inference.stream,
+    }
+}

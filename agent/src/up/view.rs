@@ -1,0 +1,167 @@
+//! What the gateway says about itself: retained state on both brokers, and the answer to `status`.
+
+use super::hub::Hub;
+use super::message::ToBridge;
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::time::Instant;
+use tidegate_core::Event;
+use tidegate_schemas::{
+    Card, CardModel, CardTask, Health, JobId, LinkState, Load, Origin, PROMPT_BYTES_MAX, QueueDepth, StateKind, Topic,
+};
+use tidegate_spool::{Counts, OutcomeRecord};
+use tokio::sync::watch;
+
+/// Version of this gateway.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What is known of the shells.
+pub(super) struct View {
+    pub(super) origin: Origin,
+    pub(super) tasks: Vec<CardTask>,
+    pub(super) limits: tidegate_core::Limits,
+    pub(super) outcome_limits: (u64, u64),
+    pub(super) link: LinkState,
+    /// Number of the engine child that is up.
+    pub(super) child: Option<u64>,
+    pub(super) engine_pid: u32,
+    pub(super) engine_restarts: u64,
+    pub(super) engine_fault: Option<String>,
+    pub(super) model: Option<CardModel>,
+    pub(super) counts: Counts,
+    /// Resolutions that did not fit their task.
+    pub(super) misfits: u64,
+    /// What was found broken at start.
+    pub(super) faults: Vec<String>,
+    pub(super) started: Instant,
+    pub(super) draining: bool,
+    /// Asks the process to stop.
+    pub(super) stop: watch::Sender<bool>,
+    /// What was told last, by kind.
+    pub(super) told: [Option<Bytes>; 3],
+}
+
+impl View {
+    /// Takes what an event says about the link.
+    pub(super) fn note(&mut self, event: &Event) {
+        match event {
+            Event::LinkUp => self.link = LinkState::Up,
+            Event::LinkDown => self.link = LinkState::Down,
+            _ => {}
+        }
+    }
+
+    fn health(&self) -> Health {
+        let engine = self.engine_fault.iter().map(|why| format!("engine: {why}"));
+        Health {
+            online: !self.draining,
+            link: self.link,
+            engine_ready: self.child.is_some(),
+            faults: self.faults.iter().cloned().chain(engine).collect(),
+            version: VERSION.to_owned(),
+        }
+    }
+
+    fn card(&self) -> Card {
+        Card {
+            models: self.model.iter().cloned().collect(),
+            tasks: self.tasks.clone(),
+            prompt_bytes_max: PROMPT_BYTES_MAX,
+            version: VERSION.to_owned(),
+        }
+    }
+}
+
+/// The health of a gateway that is not there: its will.
+pub(super) fn gone(origin: &Origin, link: LinkState) -> (String, Bytes) {
+    let health = Health { online: false, link, engine_ready: false, faults: Vec::new(), version: VERSION.to_owned() };
+    (topic(origin, StateKind::Health), payload(&health))
+}
+
+fn topic(origin: &Origin, kind: StateKind) -> String {
+    Topic::State { origin: origin.clone(), kind }.name()
+}
+
+fn payload(state: &impl Serialize) -> Bytes {
+    serde_json::to_vec(state).expect("our states have text keys and finite numbers").into()
+}
+
+impl Hub {
+    fn load(&self) -> Load {
+        let load = self.dispatcher.load();
+        let limits = &self.view.limits;
+        let (entries_max, bytes_max) = self.view.outcome_limits;
+        let depth =
+            |entries, bytes, max: u32, bytes_max| QueueDepth { entries, entries_max: max.into(), bytes, bytes_max };
+        Load {
+            inbox: depth(load.inbox_entries, load.inbox_bytes, limits.inbox_entries_max, limits.inbox_bytes_max),
+            outbox: depth(load.outbox_entries, load.outbox_bytes, limits.outbox_entries_max, limits.outbox_bytes_max),
+            outcomes: QueueDepth {
+                entries: self.view.counts.pending,
+                entries_max,
+                bytes: self.view.counts.outcomes.bytes,
+                bytes_max,
+            },
+            answered_local: load.answered_local,
+            answered_cloud: load.answered_cloud,
+            errors: load.errors,
+            engine_restarts: self.view.engine_restarts,
+        }
+    }
+
+    /// Publishes what changed since it was told last.
+    pub(super) fn tell(&mut self) {
+        let states = [
+            (StateKind::Health, payload(&self.view.health())),
+            (StateKind::Card, payload(&self.view.card())),
+            (StateKind::Load, payload(&self.load())),
+        ];
+        for (place, (kind, payload)) in states.into_iter().enumerate() {
+            if self.view.told[place].as_ref() == Some(&payload) {
+                continue;
+            }
+            let name = topic(&self.view.origin, kind);
+            self.hands.door.publish_state(name.clone(), payload.clone());
+            if let Some(bridge) = &self.hands.bridge {
+                // A full channel means that the link is busy; the next change tells it.
+                let _ = bridge.try_send(ToBridge::State(name, payload.clone()));
+            }
+            self.view.told[place] = Some(payload);
+        }
+    }
+
+    /// The answer to `status`.
+    pub(super) fn status(&self) -> Value {
+        let (view, load, door) = (&self.view, self.dispatcher.load(), self.hands.door.stats());
+        json!({
+            "version": VERSION,
+            "site": view.origin.site,
+            "gateway": view.origin.gateway,
+            "uptime_ms": u64::try_from(view.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "draining": view.draining,
+            "health": view.health(),
+            "engine": { "ready": view.child.is_some(), "pid": view.engine_pid, "restarts": view.engine_restarts,
+                "model": view.model, "decode_tokens_per_s": load.decode_tokens_per_s },
+            "load": self.load(),
+            "queued": load.queued, "running": load.running, "escalated": load.escalated,
+            "answered": { "local": load.answered_local, "cloud": load.answered_cloud,
+                "provisional": load.provisional, "errors": load.errors, "refused": load.refused },
+            "escalations": { "made": load.escalations, "published": load.publishes,
+                "stray_resolutions": load.stray_resolutions, "unfit_resolutions": view.misfits },
+            "door": { "addresses": self.hands.door.local_addrs(), "connections": door.connections,
+                "publishes": door.publishes, "refused": door.refused, "dropped_frames": door.dropped_frames,
+                "backend_restarts": door.backend_restarts },
+            "tasks": view.tasks,
+        })
+    }
+}
+
+/// The answer to `record`: everything but the text.
+pub(super) fn record(job: JobId, record: Option<OutcomeRecord>) -> Value {
+    match record {
+        None => json!({ "error": format!("no outcome of job {job} is stored") }),
+        Some(r) => json!({ "job": r.job, "device": r.device, "id": r.id, "encoding": r.encoding,
+            "bytes": r.frame.len(), "released": r.released, "too_large": r.notice.is_some() }),
+    }
+}

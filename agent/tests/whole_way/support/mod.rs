@@ -1,0 +1,37 @@
+//! What the tests stand on: processes that end with their test, clients, a proxy. Every wait is for a condition and has
+//! a deadline.
+
+mod device;
+mod gateway;
+mod process;
+mod proxy;
+
+pub(crate) use device::Device;
+pub(crate) use gateway::{Central, Setup, Worker, edge_model, slow_model};
+pub(crate) use process::{Process, run, tidegate};
+pub(crate) use proxy::Proxy;
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+/// Longest wait for anything: two busy cores and a model take seconds.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+/// Between two looks at a condition.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Waits until `look` finds something.
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < LONG, "{what} did not happen within {LONG:?}");
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// A port that nobody has.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
