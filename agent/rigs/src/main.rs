@@ -1,2 +1,74 @@
-//! placeholder
-fn main() {}
+//! The rigs: they start the real programs, try to break the promises, and measure the figures.
+//!
+//! Invariants: a rig ends with one line `NAME: FIGURE UNIT (bar BAR) pass` or `… FAIL` and an exit status that agrees
+//! (the demo ends with its two counts); what a rig starts dies with it.
+// A rig's report on stdout is its product, not a log.
+#![allow(clippy::print_stdout)]
+
+mod alone;
+mod clock;
+mod demo;
+mod device;
+mod draw;
+mod figures;
+mod footprint;
+mod ledger;
+mod link;
+mod models;
+mod overhead;
+mod probe;
+mod process;
+mod prompts;
+mod proxy;
+mod report;
+mod world;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "tidegate-rigs", version, about = "Tries to break Tidegate's promises and measures its figures")]
+struct Cli {
+    #[command(subcommand)]
+    rig: Rig,
+}
+
+#[derive(Subcommand)]
+enum Rig {
+    /// The main job on loopback: gateway, broker, worker and eight devices, with the link cut on the way.
+    Demo(demo::Options),
+    /// What the gateway adds to the disk's and the engine's own time.
+    Overhead(overhead::Options),
+    /// Memory, start time and size of the gateway.
+    Footprint(footprint::Options),
+    /// Accuracy, speed and size of model files.
+    Models(models::Options),
+    /// One MQTT device, driven over stdin and stdout (a part of the demo).
+    #[command(hide = true)]
+    Device(device::Options),
+    /// A TCP proxy that can go silent and reset (a part of the demo).
+    Proxy(proxy::Options),
+    /// One model over the prompts on stdin (a part of demo and models).
+    #[command(hide = true)]
+    Alone(alone::Options),
+    /// Runs a program that dies when its parent dies (a part of every rig).
+    #[command(hide = true)]
+    Leash(process::LeashOptions),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().rig {
+        Rig::Demo(options) => demo::run(options),
+        Rig::Overhead(options) => overhead::run(&options),
+        Rig::Footprint(options) => footprint::run(&options),
+        Rig::Models(options) => models::run(&options),
+        Rig::Device(options) => device::run(options),
+        Rig::Proxy(options) => proxy::run(&options),
+        Rig::Alone(options) => alone::run(&options),
+        Rig::Leash(options) => process::leash(&options),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("tidegate-rigs: {error:#}");
+        ExitCode::FAILURE
+    })
+}

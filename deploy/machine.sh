@@ -1,0 +1,69 @@
+# Sourced by demo and test: sees to it that this machine has what a build and a run need, and says what it does.
+# Debian and Ubuntu, through apt, as root or with sudo. Elsewhere, or without rights, it names what is missing.
+
+# Package, the command, file or pattern of files that shows it is there, why it is needed.
+MACHINE_PARTS='
+g++|command:g++|compiles llama.cpp
+make|command:make|compiles llama.cpp
+cmake|command:cmake|configures llama.cpp
+libclang-dev|glob:/usr/lib/llvm-*/lib/clang/*/include/stddef.h|reads the headers of llama.cpp for Rust
+mosquitto|file:/usr/sbin/mosquitto|is the central broker of the demo and the tests
+mosquitto-clients|command:mosquitto_pub|shows that any MQTT client will do
+'
+
+machine_has() {
+    case $1 in
+    command:*) command -v "${1#command:}" >/dev/null ;;
+    file:*) [ -x "${1#file:}" ] ;;
+    glob:*) compgen -G "${1#glob:}" >/dev/null ;;
+    esac
+}
+
+# Runs a command as root.
+machine_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# Debian starts a broker at port 1883 when it installs one; the tests start their own.
+machine_install() {
+    local policy=/usr/sbin/policy-rc.d ours=no status=0
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | machine_root tee "$policy" >/dev/null
+        machine_root chmod 755 "$policy"
+        ours=yes
+    fi
+    machine_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends "$@" >&2 || status=$?
+    if [ "$ours" = yes ]; then machine_root rm -f "$policy"; fi
+    if [ "$status" = 0 ] && [[ " $* " == *" mosquitto "* ]] && [ -d /run/systemd/system ]; then
+        machine_root systemctl disable --now mosquitto.service >&2 || true
+    fi
+    return "$status"
+}
+
+# Installs the parts that are missing.
+machine_prepare() {
+    local package sign why missing=()
+    if ! command -v cargo >/dev/null; then
+        echo 'cargo is missing: install Rust from https://rustup.rs, then run this again' >&2
+        return 1
+    fi
+    while IFS='|' read -r package sign why; do
+        [ -n "$package" ] || continue
+        machine_has "$sign" && continue
+        echo "missing: $package, which $why" >&2
+        missing+=("$package")
+    done <<<"$MACHINE_PARTS"
+    [ ${#missing[@]} -gt 0 ] || return 0
+    if ! command -v apt-get >/dev/null; then
+        echo "this machine has no apt-get: install ${missing[*]} by its own means, then run this again" >&2
+        return 1
+    fi
+    if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
+        echo "no root and no sudo: as root run apt-get install ${missing[*]}, then run this again" >&2
+        return 1
+    fi
+    echo "installing through apt: ${missing[*]}" >&2
+    machine_root apt-get -qq update >&2
+    machine_install "${missing[@]}"
+}
