@@ -46,7 +46,9 @@ def action_text(action: dict) -> str:
     Lower case because the test compares after lower-casing, and because one spelling per name halves what the
     model has to learn.
     """
-    lowered = {key: value.lower() if isinstance(value, str) and key != "intent" else value for key, value in action.items()}
+    lowered = {
+        key: value.lower() if isinstance(value, str) and key != "intent" else value for key, value in action.items()
+    }
     return json.dumps(lowered, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -85,7 +87,7 @@ def read_rows(path: Path, parse) -> list[Row]:
     with path.open("rb") as lines:
         for number, raw in enumerate(lines, start=1):
             try:
-                record = json.loads(raw.decode("utf-8"))
+                record = json.loads(raw.decode("utf-8").rstrip("\r\n"))
                 if not isinstance(record, dict):
                     raise ValueError("not a JSON object")
                 rows.append(parse(record))

@@ -116,7 +116,9 @@ def fit_neural(rows: list[Row], labels: list[str], seed: int, checkpoint: Path) 
         schedule.step()
         if step % 100 == 0:
             left_min = (time.monotonic() - started) / (step + 1) * (len(batches) - step) / 60
-            print(f"teacher: step {step} of {len(batches)}, loss {loss.item():.3f}, {left_min:.1f} min left", flush=True)
+            print(
+                f"teacher: step {step} of {len(batches)}, loss {loss.item():.3f}, {left_min:.1f} min left", flush=True
+            )
     torch.save(model.state_dict(), checkpoint)
     return model.eval()
 

@@ -128,8 +128,8 @@ def merge_word(symbols: list[str], ranks: dict[tuple[str, str], int]) -> list[st
 
 
 def user_defined_pieces(tables: Tables) -> list[str]:
-    """Labels with an underscore, and the parts of an action that stand in no natural text."""
-    pieces = {label for label in tables.labels() if "_" in label}
+    """Labels that are not plain words, and the parts of an action that stand in no natural text."""
+    pieces = {label for label in tables.labels() if not label.isalpha()}
     for row in tables.action["train"]:
         action = json.loads(row.answer)
         pieces.add(f'{{"intent":"{action["intent"]}"')
@@ -149,7 +149,7 @@ def count_words(texts: list[str], labels: list[str]) -> Counter:
             if word.strip() and not any(character.isdigit() for character in word):
                 words[word.strip()] += 1
     for label in labels:
-        if "_" not in label:
+        if label.isalpha():
             words[label] += LABEL_WEIGHT
     return words
 
@@ -196,7 +196,13 @@ def build_vocabulary(tables: Tables, more_texts: list[str]) -> Vocabulary:
     twins = digits + [piece for piece, count in sorted(first.items()) if count >= TWIN_COUNT_MIN]
     merged = [left + right for left, right in merges]
     user_defined = user_defined_pieces(tables)
-    pieces = [*CONTROL, *BYTE_CHARACTERS.values(), *dict.fromkeys(merged), *(SPACE + piece for piece in twins), *user_defined]
+    pieces = [
+        *CONTROL,
+        *BYTE_CHARACTERS.values(),
+        *dict.fromkeys(merged),
+        *(SPACE + piece for piece in twins),
+        *user_defined,
+    ]
     vocabulary = Vocabulary(pieces, merges + [(SPACE, piece) for piece in twins], user_defined)
     for label in tables.labels():
         assert len(vocabulary.encode(label)) == 1, f"label {label} is more than one piece"
