@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         memory::settle();
     }
     log::start(&cli.log);
+    tidegate_engine::child::hide_panics();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

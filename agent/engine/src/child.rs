@@ -84,8 +84,9 @@ pub fn run(config: ChildConfig) -> Result<(), ChildError> {
     }
 }
 
-/// A panic's message may quote what it was about, so only its place is told.
-fn hide_panics() {
+/// Makes every panic of this process tell its place only: its message may quote what it was about, text of a prompt
+/// included. The daemon and the worker call it too.
+pub fn hide_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(%place, "panic");

@@ -16,7 +16,7 @@ pub(super) struct Shipped {
 }
 
 /// A device command as JSON: the intent and whatever slots the sentence names.
-const ACTION_SCHEMA: &str = r#"{"type":"object","properties":{"intent":{"type":"string"}},"required":["intent"],"additionalProperties":{"type":["string","integer"]}}"#;
+const ACTION_SCHEMA: &str = r#"{"type":"object","properties":{"intent":{"type":"string"}},"required":["intent"],"additionalProperties":{"type":["string","number"]}}"#;
 
 /// The shipped tasks; the first is the default.
 pub(super) const SHIPPED: [Shipped; 2] = [
