@@ -86,7 +86,7 @@ pub(crate) struct LinkArgs {
 /// Options of `worker`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WorkerArgs {
-    /// Central broker: mqtt://HOST[:PORT] or mqtts://HOST[:PORT].
+    /// Central broker: mqtt://HOST:PORT or mqtts://HOST:PORT; without a port 1883 or 8883.
     #[arg(long)]
     pub(crate) url: String,
     #[command(flatten)]
@@ -128,7 +128,7 @@ pub(crate) struct AskArgs {
     /// Time to live of the prompt, in milliseconds.
     #[arg(long, value_name = "MS")]
     pub(crate) deadline_ms: Option<u64>,
-    /// Gateway: mqtt://HOST[:PORT] or mqtts://HOST[:PORT].
+    /// Gateway: mqtt://HOST:PORT or mqtts://HOST:PORT; without a port 1883 or 8883.
     #[arg(long, default_value = "mqtt://127.0.0.1:1883")]
     pub(crate) url: String,
     #[command(flatten)]
