@@ -107,7 +107,10 @@ impl Talk {
             let Packet::SubAck(ack) = self.packet("SUBACK").await? else { continue };
             return match ack.return_codes.first() {
                 Some(SubscribeReasonCode::Success(_)) => Ok(()),
-                other => Err(Failure::other(format!("{} refuses the subscription {filter}: {other:?}", self.url))),
+                Some(reason) => {
+                    Err(Failure::other(format!("{} refuses the subscription {filter}: {reason:?}", self.url)))
+                }
+                None => Err(Failure::other(format!("{} answers the subscription {filter} with no code", self.url))),
             };
         }
     }
