@@ -192,6 +192,8 @@ fn schema_fault(fault: SchemaFault) -> Fault {
     Fault::Schema(fault.0)
 }
 
+/// To the nearest: cut off, half a millisecond on average would count as the gateway's and not as the engine's.
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    const HALF_MS: Duration = Duration::from_micros(500);
+    u64::try_from((duration + HALF_MS).as_millis()).unwrap_or(u64::MAX)
 }
