@@ -20,8 +20,8 @@ const ANSWERS: usize = 300;
 fn say(class: char, job: u64) -> impl FnOnce(Result<(), SpoolError>) + Send + 'static {
     move |result| {
         result.unwrap();
-        // A closed pipe is the end of the round.
-        let _ = writeln!(std::io::stderr().lock(), "{class} {job}");
+        // One write, so that a kill leaves the whole line or nothing. A closed pipe is the end of the round.
+        let _ = std::io::stderr().lock().write_all(format!("{class} {job}\n").as_bytes());
     }
 }
 
@@ -60,12 +60,14 @@ fn start(dir: &Path) -> Child {
 /// Runs until enough was acknowledged, kills, and takes the rest of what was said before the end.
 fn round(dir: &Path, said: &mut BTreeSet<(char, u64)>) {
     let mut child = start(dir);
-    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    for (count, line) in lines.enumerate() {
-        let line = line.unwrap();
+    let mut said_by_it = BufReader::new(child.stderr.take().unwrap());
+    for count in 0.. {
+        let mut line = String::new();
+        said_by_it.read_line(&mut line).unwrap();
         // The last line may be cut by the kill; a cut number would be another job's.
-        let Some((class, job)) = line.split_once(' ') else { continue };
-        let Ok(job) = job.parse() else { panic!("the storing process said: {line}") };
+        let Some(line) = line.strip_suffix('\n') else { break };
+        let (class, job) = line.split_once(' ').unwrap_or_else(|| panic!("the storing process said: {line}"));
+        let job = job.parse().unwrap_or_else(|_| panic!("the storing process said: {line}"));
         said.insert((class.chars().next().unwrap(), job));
         if count == ANSWERS {
             child.kill().unwrap();
