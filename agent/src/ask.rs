@@ -1,8 +1,10 @@
-//! `tidegate ask`: an MQTT client like any other, that prints an answer as it comes.
+//! `tidegate ask`: an MQTT client like any other, that prints an answer as it comes. With an id and no text it asks
+//! nothing: see [`crate::lookup`].
 
 use crate::cli::AskArgs;
 use crate::failure::Failure;
 use crate::link::{Epoch, LinkEvent, from_args};
+use crate::lookup;
 use crate::terminal::print;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, PubAckReason, SubscribeReasonCode};
@@ -18,11 +20,11 @@ const CARD_FILTER: &str = "tg/v1/+/+/state/card";
 
 /// Runs the command: ends well only with an answer.
 pub(crate) async fn run(args: &AskArgs) -> Result<(), Failure> {
-    let device: DeviceId = match &args.device {
-        Some(device) => device.parse().map_err(Failure::other)?,
-        None => format!("local-cli-{}", std::process::id()).parse().map_err(Failure::other)?,
-    };
-    let prompt = prompt(args)?;
+    let Some(text) = &args.text else { return lookup::run(args) };
+    let name = args.device.clone().or_else(|| args.link.user.clone());
+    let name = name.unwrap_or_else(|| format!("local-cli-{}", std::process::id()));
+    let device: DeviceId = name.parse().map_err(Failure::other)?;
+    let prompt = prompt(args, text)?;
     let broker = from_args(&args.url, &args.link, format!("tidegate-ask-{}", std::process::id()));
     let mut options = broker.and_then(|broker| broker.options()).map_err(Failure::other)?;
     options.set_clean_start(true);
@@ -48,7 +50,7 @@ pub(crate) async fn run(args: &AskArgs) -> Result<(), Failure> {
     talk.outcome(prompt.id.as_ref()).await
 }
 
-fn prompt(args: &AskArgs) -> Result<Prompt, Failure> {
+fn prompt(args: &AskArgs, text: &str) -> Result<Prompt, Failure> {
     let task = args.task.as_ref().map(|task| task.parse()).transpose().map_err(Failure::other)?;
     let deadline_ms = match args.deadline_ms {
         None => None,
@@ -56,13 +58,18 @@ fn prompt(args: &AskArgs) -> Result<Prompt, Failure> {
             Failure::other(format!("--deadline-ms is {ms}, allowed are 1 to {}", tidegate_schemas::DEADLINE_MS_MAX))
         })?),
     };
-    let random = getrandom::u64().map_err(|e| Failure::other(format!("no randomness for an id: {e}")))?;
-    let id: PromptId = format!("ask-{random:016x}").parse().map_err(Failure::other)?;
-    let bare = Prompt::bare(&args.text);
-    if args.text.is_empty() {
+    let id = args.id.clone().map_or_else(random_id, Ok)?;
+    let id: PromptId = id.parse().map_err(Failure::other)?;
+    let bare = Prompt::bare(text);
+    if text.is_empty() {
         return Err(Failure::other("the prompt is empty, at least one byte is needed"));
     }
     Ok(Prompt { id: Some(id), task, deadline_ms, stream: true, local: args.local, ..bare })
+}
+
+fn random_id() -> Result<String, Failure> {
+    let random = getrandom::u64().map_err(|e| Failure::other(format!("no randomness for an id: {e}")))?;
+    Ok(format!("ask-{random:016x}"))
 }
 
 struct Talk {

@@ -111,12 +111,16 @@ pub(crate) struct WorkerArgs {
 /// Options of `ask`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AskArgs {
-    /// What to ask.
-    pub(crate) text: String,
+    /// What to ask; left out together with --id, it only looks up what became of that prompt.
+    #[arg(required_unless_present = "id")]
+    pub(crate) text: Option<String>,
+    /// Id of the prompt; else a random one. A prompt that was asked before with this id is not asked twice.
+    #[arg(long)]
+    pub(crate) id: Option<String>,
     /// Task template of the gateway; else its default task.
     #[arg(long)]
     pub(crate) task: Option<String>,
-    /// Device name to ask as; else one of this process.
+    /// Device name to ask as, or whose prompt to look up; else the user name, else one of this process.
     #[arg(long)]
     pub(crate) device: Option<String>,
     /// Print the gateway's frames as JSON lines.
@@ -139,6 +143,12 @@ pub(crate) struct AskArgs {
     /// Name of the gateway; else found by its card.
     #[arg(long, requires = "site")]
     pub(crate) gateway: Option<String>,
+    /// Show the text, too, of what is looked up; for the gateway's user and root.
+    #[arg(long, requires = "id", conflicts_with = "text")]
+    pub(crate) reveal: bool,
+    /// Control socket of the gateway, to look something up.
+    #[arg(long, value_name = "SOCKET", requires = "id", conflicts_with = "text")]
+    pub(crate) control: Option<PathBuf>,
     /// Seconds to wait for the answer.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
     pub(crate) timeout: u64,

@@ -127,7 +127,7 @@ fn median_sync(dir: &Path) -> std::io::Result<Duration> {
 }
 
 fn ports(config: &Config) -> Vec<Finding> {
-    let running = status::ask_any(std::slice::from_ref(&config.control)).is_ok();
+    let running = status::ask_one(Some(&config.control), status::STATUS).is_ok();
     let check = |listener: &tidegate_broker::Listener| match TcpListener::bind(listener.addr) {
         Ok(_) => Finding::Ok(format!("address {} is free", listener.addr)),
         Err(_) if running => Finding::Ok(format!("address {} is taken by the gateway that runs", listener.addr)),

@@ -9,6 +9,7 @@ mod engine;
 mod failure;
 mod link;
 mod log;
+mod lookup;
 mod memory;
 mod runtime;
 mod schema;

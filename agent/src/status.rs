@@ -11,22 +11,29 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The question how a gateway is.
+pub(crate) const STATUS: &str = r#"{"op":"status"}"#;
 /// Longest wait for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// Runs the command.
 pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
-    let places = args.control.clone().map_or_else(control_candidates, |path| vec![path]);
-    let status = ask_any(&places)?;
+    let status = ask_one(args.control.as_deref(), STATUS)?;
     let text = if args.json { format!("{status}\n") } else { human(&status) };
     print(&text)
 }
 
-/// The status of the first gateway that answers at one of these sockets.
-pub(crate) fn ask_any(places: &[PathBuf]) -> Result<Value, Failure> {
+/// The answer of the gateway at this socket, else of the first that answers where gateways have theirs.
+pub(crate) fn ask_one(control: Option<&Path>, request: &str) -> Result<Value, Failure> {
+    let places = control.map_or_else(control_candidates, |path| vec![path.to_path_buf()]);
+    ask_any(&places, request)
+}
+
+/// The answer of the first gateway that answers at one of these sockets.
+fn ask_any(places: &[PathBuf], request: &str) -> Result<Value, Failure> {
     let mut tried = Vec::new();
     for place in places {
-        match ask(place, r#"{"op":"status"}"#) {
+        match ask(place, request) {
             Ok(status) => return Ok(status),
             Err(error) => tried.push(format!("{}: {error}", place.display())),
         }
@@ -44,12 +51,13 @@ fn ask(place: &Path, request: &str) -> std::io::Result<Value> {
     Ok(serde_json::from_str(&line)?)
 }
 
-/// A value at a path, as a person reads it.
-fn at<'v>(value: &'v Value, path: &str) -> &'v Value {
+/// A value at a path.
+pub(crate) fn at<'v>(value: &'v Value, path: &str) -> &'v Value {
     value.pointer(path).unwrap_or(&Value::Null)
 }
 
-fn word(value: &Value) -> String {
+/// A value as a person reads it.
+pub(crate) fn word(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "-".to_owned(),

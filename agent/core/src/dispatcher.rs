@@ -7,8 +7,11 @@
 mod arrive;
 mod cloud;
 mod end;
+mod look;
 mod restore;
 mod run;
+
+pub use look::{Standing, Whereabouts};
 
 use crate::confidence::Calibration;
 use crate::escalate::Recent;

@@ -20,7 +20,7 @@ mod time;
 
 pub use command::{Command, Inference, Keepsake, Note};
 pub use confidence::{Calibration, CalibrationError, Confidence};
-pub use dispatcher::Dispatcher;
+pub use dispatcher::{Dispatcher, Standing, Whereabouts};
 pub use event::{Arrival, Completion, EngineFault, Event, Restored, RestoredEscalation, Signals, Ticket};
 pub use load::LoadView;
 pub use seen::SeenFinal;

@@ -1,6 +1,8 @@
-//! The control socket: JSON lines, one answer per line, for those who may open the socket (mode 0660).
+//! The control socket: JSON lines, one answer per line, for those who may open the socket (mode 0660). Text of prompts
+//! and answers is shown on demand only, and only to the user that the gateway runs as, and to root: they could read the
+//! store itself.
 
-use super::message::{Input, Query};
+use super::message::{Input, Query, Text};
 use crate::failure::Failure;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -10,7 +12,7 @@ use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate_schemas::JobId;
+use tidegate_schemas::{DeviceId, JobId, PromptId};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -36,6 +38,16 @@ enum Request {
     Record {
         /// Its number.
         job: JobId,
+    },
+    /// What became of a device's prompt?
+    Fetch {
+        /// The device.
+        device: DeviceId,
+        /// The id that it gave.
+        id: PromptId,
+        /// With the text of prompt and answer.
+        #[serde(default)]
+        reveal: bool,
     },
     /// Stop.
     Drain,
@@ -112,10 +124,26 @@ async fn converse(stream: UnixStream, inputs: mpsc::Sender<Input>) -> std::io::R
     }
 }
 
+/// What is shown to that user; none if the wish is refused.
+fn text(reveal: bool, uid: u32) -> Option<Text> {
+    let own = rustix::process::geteuid();
+    match reveal {
+        false => Some(Text::Hidden),
+        true if uid == 0 || uid == own.as_raw() => Some(Text::Shown),
+        true => None,
+    }
+}
+
 async fn answer(line: &str, uid: u32, inputs: &mpsc::Sender<Input>) -> Value {
     let query = match serde_json::from_str(line) {
         Ok(Request::Status) => Query::Status,
         Ok(Request::Record { job }) => Query::Record(job),
+        Ok(Request::Fetch { device, id, reveal }) => match text(reveal, uid) {
+            Some(text) => Query::Outcome(device, id, text),
+            None => {
+                return json!({ "error": format!("user {uid} may not read text, only the gateway's user and root") });
+            }
+        },
         Ok(Request::Drain) => {
             info!(uid, "asked to stop through the control socket");
             Query::Drain
@@ -125,4 +153,19 @@ async fn answer(line: &str, uid: u32, inputs: &mpsc::Sender<Input>) -> Value {
     let (reply, answer) = oneshot::channel();
     let _ = inputs.send(Input::Query(query, reply)).await;
     answer.await.unwrap_or_else(|_| json!({ "error": "the gateway is stopping" }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_shown_to_the_gateways_user_and_root_only() {
+        let own = rustix::process::geteuid().as_raw();
+        let stranger = own.wrapping_add(4_711);
+        assert_eq!(text(true, own), Some(Text::Shown));
+        assert_eq!(text(true, 0), Some(Text::Shown));
+        assert_eq!(text(true, stranger), None);
+        assert_eq!(text(false, stranger), Some(Text::Hidden));
+    }
 }

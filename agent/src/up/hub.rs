@@ -189,6 +189,7 @@ impl Hub {
                 let _ = reply.send(serde_json::json!({ "draining": true }));
                 self.view.stop.send_replace(true);
             }
+            Query::Outcome(device, id, text) => self.look(&device, &id, text, reply),
             Query::Record(job) => self.hands.spool.outcome(job, move |record| {
                 let _ = reply.send(super::view::record(job, record));
             }),

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use tidegate_broker::{Outgoing, Verdict};
 use tidegate_core::{Event, Ticket};
-use tidegate_schemas::{Control, DeviceId, Encoding, JobId, Prompt, Resolution};
+use tidegate_schemas::{Control, DeviceId, Encoding, JobId, Prompt, PromptId, Resolution};
 use tidegate_spool::{Change, Counts, OutcomeRecord, SpoolError};
 use tokio::sync::{mpsc, oneshot};
 
@@ -56,8 +56,19 @@ pub(super) enum Query {
     Status,
     /// What became of a job?
     Record(JobId),
+    /// What became of the prompt with this id of this device?
+    Outcome(DeviceId, PromptId, Text),
     /// Stop, as on SIGTERM.
     Drain,
+}
+
+/// Whether whoever asks may read prompts and answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Text {
+    /// No word of them.
+    Hidden,
+    /// All of it.
+    Shown,
 }
 
 /// From our own shells. The channel is unbounded in type, because the storage thread must not block, and bounded in

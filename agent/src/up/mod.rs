@@ -11,6 +11,7 @@ mod delivery;
 mod disk;
 mod hub;
 mod ingress;
+mod lookup;
 mod message;
 mod model;
 mod perform;

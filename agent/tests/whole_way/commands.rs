@@ -1,6 +1,6 @@
 //! The command line against a running gateway, and what it says where it cannot work.
 
-use crate::support::{Setup, edge_model, run, tidegate};
+use crate::support::{Setup, edge_model, run, slow_model, tidegate};
 use std::fs;
 use std::net::TcpListener;
 
@@ -25,14 +25,64 @@ fn ask_prints_the_answer_and_how_it_came() {
 }
 
 #[test]
+fn what_became_of_a_prompt_is_looked_up_without_its_text() {
+    let mut setup = Setup::new();
+    setup.model = slow_model(setup.folder.path());
+    setup.more = "default_task = \"spell\"\n[tasks.spell]\nsystem = \"spell\"\n\
+        schema = '{\"type\":\"string\",\"pattern\":\"^[ab]{60}$\"}'\n"
+        .to_owned();
+    let gateway = setup.start();
+    gateway.until_ready();
+    let look = |id: &str, more: &[&str]| {
+        let mut command = tidegate();
+        command.args(["ask", "--device", "local-1", "--id", id, "--control"]).arg(&gateway.control).args(more);
+        run(&mut command)
+    };
+    let mut device = gateway.device("local-1");
+    device.prompt(r#"{"id":"x-1","input":"a secret word","stream":true}"#);
+    device.until_frame("a token", |f| f["kind"] == "token");
+    let (status, out, err) = look("x-1", &[]);
+    assert_eq!(status, 1, "{out}");
+    assert!(out.contains("state       running") && out.contains("task        spell"), "{out}");
+    assert!(!out.contains("secret") && err.contains("there is no answer: the prompt is running"), "{out}{err}");
+    let (_, out, _) = look("x-1", &["--reveal"]);
+    assert!(out.contains("prompt      a secret word"), "{out}");
+    let answer = device.answer("x-1");
+    let letters = answer["json"].as_str().unwrap();
+    let (status, out, err) = look("x-1", &["--json"]);
+    assert_eq!(status, 0, "{err}");
+    let found: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (&found["state"], &found["route"], &found["reason"]),
+        (&"answered".into(), &"local".into(), &answer["reason"])
+    );
+    assert_eq!(found["timing"], answer["timing"]);
+    assert!(!out.contains(letters), "{out}");
+    let (_, out, _) = look("x-1", &["--reveal"]);
+    assert!(out.contains(letters), "{out}");
+    let (status, _, err) = look("x-9", &[]);
+    assert_eq!(status, 1);
+    assert!(err.contains("id x-9 of device local-1 is not known"), "{err}");
+    // The same id and text again is the same prompt: it is not computed twice.
+    let url = format!("mqtt://127.0.0.1:{}", gateway.port);
+    let again = ["ask", "a secret word", "--device", "local-1", "--id", "x-1", "--json", "--url", &url];
+    let (status, out, err) = run(tidegate().args(again));
+    assert_eq!(status, 0, "{err}");
+    assert!(out.contains(r#""route":"stored""#) && out.contains(letters), "{out}");
+}
+
+#[test]
 fn what_cannot_start_says_one_clear_sentence() {
     let setup = Setup::new();
     let gateway = setup.start();
     let config = setup.config();
     let folder = setup.folder.path();
     let up = |more: &[&str]| {
-        let (status, _, err) = run(tidegate().arg("up").args(more));
-        (status, err)
+        let (status, out, err) = run(tidegate().arg("up").args(more));
+        assert_eq!(out, "");
+        let sentences: Vec<_> = err.lines().filter(|line| line.starts_with("tidegate: ")).collect();
+        assert_eq!(sentences.len(), 1, "one sentence for a person: {err}");
+        (status, sentences[0].to_owned())
     };
     let (status, err) = up(&["--config", config.to_str().unwrap()]);
     assert_eq!(status, 74, "{err}");

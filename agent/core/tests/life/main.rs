@@ -6,7 +6,7 @@ mod harness;
 
 use harness::{Life, answer, code, deadline, escalates, kept, outcome, prompt, published, refused, runs};
 use std::sync::Arc;
-use tidegate_core::{Command, EngineFault, Event, Limits, Now, Restored};
+use tidegate_core::{Command, EngineFault, Event, Limits, Now, Restored, Whereabouts};
 use tidegate_schemas::{Body, ControlOp, Encoding, ErrorCode, Frame, JobId, Prompt, Reason, ResolvedOutcome, Route};
 
 #[test]
@@ -214,13 +214,18 @@ fn a_prompt_that_was_not_stored_is_refused_to_all_who_sent_it() {
 fn cancel_and_fetch_know_what_is_under_way_and_what_is_final() {
     let mut life = Life::new().up();
     assert_eq!(refused(&life.control(ControlOp::Fetch)), ErrorCode::UnknownId);
+    let look = |life: &Life| life.core.look(&"d1".parse().unwrap(), &"b-1".parse().unwrap(), life.now);
+    assert!(look(&life).is_none());
     let (job, _) = life.accept(prompt());
+    life.wait(30);
+    assert!(matches!(look(&life), Some(Whereabouts::Open(s)) if (s.job, s.stage, s.age_ms) == (job, "running", 30)));
     assert!(matches!(&life.control(ControlOp::Fetch)[..], [Command::Acknowledge { frame: Some(_), .. }]));
     let commands = life.control(ControlOp::Cancel);
     assert_eq!(code(&commands), ErrorCode::Cancelled);
     assert!(commands.iter().any(|c| matches!(c, Command::Abort(_))));
     assert_eq!(refused(&life.control(ControlOp::Cancel)), ErrorCode::UnknownId);
     life.feed(Event::Concluded(job));
+    assert!(matches!(look(&life), Some(Whereabouts::Ended(ended)) if ended == job));
     assert_eq!(refused(&life.control(ControlOp::Cancel)), ErrorCode::UnknownId);
     assert!(matches!(&life.control(ControlOp::Fetch)[..], [Command::SendStored { .. }]));
 }
