@@ -131,7 +131,7 @@ async fn admit(shared: &Shared, peer: &Peer, mut connect: Connect) -> Result<(Cl
     let principal = identify(shared, peer, &connect).await?;
     check_will(shared, &principal, &connect)?;
     let assigned = name_client(&mut connect)?;
-    let (place, present) = attach(shared, &connect).await?;
+    let (place, present) = attach(shared, &principal, &connect).await?;
     let ack = welcome(shared, &connect, present, assigned);
     let keep_alive_s = ack.properties.server_keep_alive_s.unwrap_or(connect.keep_alive_s);
     let receive_max = connect.properties.receive_max.unwrap_or(u16::MAX).min(shared.limits.inflight_max);
@@ -197,14 +197,15 @@ fn name_client(connect: &mut Connect) -> Result<bool, TurnedAway> {
     Ok(true)
 }
 
-async fn attach(shared: &Shared, connect: &Connect) -> Result<(Place, bool), TurnedAway> {
+async fn attach(shared: &Shared, principal: &Principal, connect: &Connect) -> Result<(Place, bool), TurnedAway> {
     let busy = || TurnedAway(reason::SERVER_BUSY, "the session could not be given");
     let (notes_tx, notes) = mpsc::channel(NOTES_MAX);
     let (end, notice) = oneshot::channel();
     let (reply, attached) = oneshot::channel();
     let stale = Arc::default();
     let wire = Wire { notes: notes_tx, end, stale: Arc::clone(&stale) };
-    let (client_id, clean_start) = (connect.client_id.clone(), connect.clean_start);
+    // A client id names a session of one identity. Borrowed by another, it opens neither session nor answers of the first.
+    let (client_id, clean_start) = (format!("{principal}/{}", connect.client_id), connect.clean_start);
     let mail = Mail::Attach(Attach { client_id, clean_start, wire, reply });
     shared.hall.send(mail).await.map_err(|_| busy())?;
     let Attached { conn, mut session, present } = attached.await.map_err(|_| busy())?;
