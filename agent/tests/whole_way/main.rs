@@ -8,4 +8,5 @@ mod commands;
 mod link;
 mod privacy;
 mod restart;
+mod rights;
 mod support;

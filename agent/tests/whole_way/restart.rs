@@ -62,6 +62,36 @@ fn the_engine_killed_in_mid_answer_is_replaced_and_the_prompt_answered() {
     assert_eq!(device.outcomes("e-1").len(), 1);
 }
 
+/// A stopped process does nothing and dies of nothing: only its silence tells. The bound is 20 s.
+#[test]
+fn an_engine_that_hangs_in_mid_answer_is_replaced_and_the_prompt_answered() {
+    let setup = slow();
+    let gateway = setup.start();
+    let ready = gateway.until_ready();
+    let mut device = gateway.device("local-1");
+    device.prompt(r#"{"id":"h-1","input":"spell","stream":true}"#);
+    device.until_frame("a token", |f| f["kind"] == "token");
+    let engine = i32::try_from(ready["engine"]["pid"].as_u64().unwrap()).unwrap();
+    let engine = rustix::process::Pid::from_raw(engine).unwrap();
+    let hung = Instant::now();
+    rustix::process::kill_process(engine, Signal::STOP).unwrap();
+    // The gateway itself goes on: prompts are taken, those who ask are answered.
+    device.prompt(r#"{"id":"h-2","input":"spell"}"#);
+    device.until_acknowledged();
+    assert_eq!(gateway.status()["engine"]["restarts"], 0);
+    for id in ["h-1", "h-2"] {
+        assert_eq!(device.answer(id)["json"].as_str().unwrap().len(), 60);
+    }
+    assert!(hung.elapsed() >= Duration::from_secs(19), "it was given its time");
+    assert!(gateway.process.log().contains("the engine was silent for 20 s"), "{}", gateway.process.log());
+    assert!(rustix::process::test_kill_process(engine).is_err(), "the stopped engine is gone");
+    assert_eq!(gateway.status()["engine"]["restarts"], 1);
+    device.fence("h-3");
+    for id in ["h-1", "h-2"] {
+        assert_eq!(device.outcomes(id).len(), 1, "one outcome of {id}");
+    }
+}
+
 #[test]
 fn a_stop_drains_within_its_bound_and_loses_nothing() {
     let setup = slow();

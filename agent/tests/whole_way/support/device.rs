@@ -1,7 +1,7 @@
 //! An ordinary MQTT 3.1.1 device, as firmware would be.
 
 use super::until;
-use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
+use rumqttc::{Client, Event, MqttOptions, Packet, QoS, SubscribeReasonCode};
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,6 +15,10 @@ pub(crate) struct Seen {
     pub(crate) topics: Vec<String>,
     pub(crate) acknowledged: usize,
     pub(crate) subscribed: usize,
+    /// Filters that were refused.
+    pub(crate) denied: usize,
+    /// Why the connection ended or did not begin.
+    pub(crate) ended: Option<String>,
 }
 
 /// A device of site `site`, gateway `gateway`.
@@ -36,7 +40,11 @@ impl Device {
 
     /// Connects only.
     pub(crate) fn observer(port: u16, name: &str) -> Self {
-        let mut options = MqttOptions::new(name, "127.0.0.1", port);
+        Self::with(MqttOptions::new(name, "127.0.0.1", port), name)
+    }
+
+    /// Connects with a name and with options of its own.
+    pub(crate) fn with(mut options: MqttOptions, name: &str) -> Self {
         options.set_keep_alive(Duration::from_secs(30)).set_max_packet_size(256 * 1024, 256 * 1024);
         let (client, mut connection) = Client::new(options, 1000);
         let seen: Arc<Mutex<Seen>> = Arc::default();
@@ -50,9 +58,15 @@ impl Device {
                         seen.payloads.push(publish.payload.to_vec());
                     }
                     Ok(Event::Incoming(Packet::PubAck(_))) => seen.acknowledged += 1,
-                    Ok(Event::Incoming(Packet::SubAck(_))) => seen.subscribed += 1,
+                    Ok(Event::Incoming(Packet::SubAck(ack))) => {
+                        seen.subscribed += 1;
+                        seen.denied += usize::from(ack.return_codes.contains(&SubscribeReasonCode::Failure));
+                    }
                     Ok(_) => {}
-                    Err(_) => return,
+                    Err(error) => {
+                        seen.ended = Some(error.to_string());
+                        return;
+                    }
                 }
             }
         });
@@ -71,14 +85,24 @@ impl Device {
     }
 
     pub(crate) fn publish(&mut self, what: &str, payload: impl Into<Vec<u8>>) {
-        self.published += 1;
         let topic = format!("{PREFIX}/{what}/{}", self.name);
+        self.publish_to(topic, payload);
+    }
+
+    /// Publishes to any topic at QoS 1, without waiting.
+    pub(crate) fn publish_to(&mut self, topic: String, payload: impl Into<Vec<u8>>) {
+        self.published += 1;
         self.client.publish(topic, QoS::AtLeastOnce, false, payload).unwrap();
     }
 
     /// Waits until all that was published is acknowledged.
     pub(crate) fn until_acknowledged(&self) {
         until("the PUBACKs", || (self.seen.lock().unwrap().acknowledged >= self.published).then_some(()));
+    }
+
+    /// Waits for the end of the connection; says why.
+    pub(crate) fn until_ended(&self) -> String {
+        until("the end of the connection", || self.seen().ended.clone())
     }
 
     pub(crate) fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {

@@ -27,6 +27,8 @@ pub(crate) struct Setup {
     pub(crate) folder: Arc<TempDir>,
     pub(crate) model: PathBuf,
     pub(crate) port: u16,
+    /// The configuration's section `door`.
+    pub(crate) door: String,
     /// More of the configuration.
     pub(crate) more: String,
     /// `RUST_LOG`.
@@ -35,8 +37,9 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(crate) fn new() -> Self {
-        let folder = Arc::new(tempfile::tempdir().unwrap());
-        Self { folder, model: edge_model(), port: free_port(), more: String::new(), log: "info" }
+        let (folder, port) = (Arc::new(tempfile::tempdir().unwrap()), free_port());
+        let door = format!("listen = [\"127.0.0.1:{port}\"]");
+        Self { folder, model: edge_model(), port, door, more: String::new(), log: "info" }
     }
 
     /// With a bridge to that port, and tasks whose answers are kept, doubted, or private.
@@ -54,10 +57,10 @@ impl Setup {
         let path = self.folder.path().join("tidegate.toml");
         let text = format!(
             "data_dir = \"data\"\ncontrol_socket = \"control.sock\"\n{}\n[engine]\nmodel = {:?}\nslots = 1\nthreads = 1\n\
-             [door]\nlisten = [\"127.0.0.1:{}\"]\n",
+             [door]\n{}\n",
             self.root_and_sections().0,
             self.model.display().to_string(),
-            self.port,
+            self.door,
         );
         fs::write(&path, format!("{text}{}", self.root_and_sections().1)).unwrap();
         path

@@ -3,11 +3,13 @@
 
 mod device;
 mod gateway;
+mod pki;
 mod process;
 mod proxy;
 
 pub(crate) use device::Device;
 pub(crate) use gateway::{Central, Setup, Worker, edge_model, slow_model};
+pub(crate) use pki::{Named, Pki};
 pub(crate) use process::{Process, run, tidegate};
 pub(crate) use proxy::Proxy;
 
