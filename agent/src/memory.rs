@@ -1,8 +1,10 @@
-//! The allocator's settings, which glibc reads from the environment before `main` and nowhere else without `unsafe`.
+//! What keeps the daemon small: the allocator's settings, which glibc reads from the environment before `main` and
+//! nowhere else without `unsafe`, and the pages of the program that only its start needs.
 
 use std::env;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use tracing::debug;
 
 /// Blocks from 64 KiB on are given back to the system when they are freed, and one heap serves all threads: what
 /// the start needs once (the store's tables, schemas, the model's head) does not stay. Without them a gateway holds
@@ -23,4 +25,12 @@ pub(crate) fn settle() {
         again.arg0(name);
     }
     let _ = again.args(arguments).envs(SETTINGS).exec();
+}
+
+/// Gives back what the start read of the program and nobody reads any more: about 3 MB.
+pub(crate) fn forget_start() {
+    match tidegate_engine::pages::forget_program() {
+        Ok(bytes) => debug!(bytes, "gave back the pages of the start"),
+        Err(error) => debug!(%error, "the pages of the start stay"),
+    }
 }

@@ -17,6 +17,7 @@ mod grammar;
 mod load;
 mod memory;
 pub mod model_file;
+pub mod pages;
 mod prefixes;
 mod process;
 mod prompt;

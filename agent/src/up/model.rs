@@ -2,7 +2,7 @@
 
 use super::hub::Hub;
 use crate::engine::EngineReport;
-use crate::schema;
+use crate::{memory, schema};
 use tidegate_core::{Completion, EngineFault, Event, Signals};
 use tidegate_engine::protocol::{self, Done, Fault, Stop};
 use tidegate_schemas::{CardModel, Timing, Usage};
@@ -18,6 +18,10 @@ impl Hub {
                 self.view.model = Some(CardModel { name: model.clone(), sha256, context_tokens });
                 self.step(Event::EngineReady { model, context_tokens });
                 self.tell();
+                if child == 1 {
+                    // The start is over. Reading the list of mappings takes milliseconds.
+                    tokio::task::spawn_blocking(memory::forget_start);
+                }
             }
             EngineReport::Gone { was_ready, why } => {
                 self.view.child = None;
