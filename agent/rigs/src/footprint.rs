@@ -40,32 +40,69 @@ pub(crate) struct Options {
     /// The gateway's model; else the shipped tide-edge.gguf.
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
+    /// What to measure. A busy machine changes times, but neither size nor memory.
+    #[arg(long, value_enum, default_value_t = Part::All)]
+    part: Part,
+}
+
+/// What to measure.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Size, memory and times.
+    All,
+    /// Size of the binary and resident memory.
+    Memory,
+    /// Times until the door accepts.
+    Time,
 }
 
 /// Runs the rig.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let model = options.model.clone().map_or_else(|| shipped_model("tide-edge.gguf"), Ok)?;
-    let (count, rest) =
-        if options.common.short { (1_000, Duration::from_secs(5)) } else { (20_000, Duration::from_secs(60)) };
+    let mut checks = Vec::new();
+    if options.part != Part::Time {
+        checks.extend(memory(&model, options.common.short)?);
+    }
+    if options.part != Part::Memory {
+        checks.extend(times(&model)?);
+    }
+    finish("footprint", &options.common, &checks, &serde_json::Value::Null)
+}
+
+fn memory(model: &Path, short: bool) -> anyhow::Result<Vec<Check>> {
+    let (count, rest) = if short { (1_000, Duration::from_secs(5)) } else { (20_000, Duration::from_secs(60)) };
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
     let binary = std::fs::metadata(tidegate_binary()?).context("cannot look at the binary")?.len();
-    let mut checks = vec![Check::at_most("release binary", megabytes(binary), BINARY_MB, "MB")];
-    let (start, fresh, used) = answered(&model, count, rest)?;
-    checks.push(Check::at_most("fresh start until the door accepts", millis(start), START_MS, "ms"));
-    checks.push(Check::at_most("resident, fresh", megabytes(fresh), FRESH_MB, "MB"));
+    let (fresh, used) = answered(model, count, rest)?;
     let what = format!("resident, {} s after {count} answers", rest.as_secs());
-    checks.push(Check::at_most(what, megabytes(used), USED_MB, "MB"));
-    let what = format!("start with {QUEUED} prompts until the door accepts");
-    checks.push(Check::at_most(what, millis(loaded_start(&model)?), LOADED_START_MS, "ms"));
-    finish("footprint", &options.common, &checks, &serde_json::Value::Null)
+    Ok(vec![
+        Check::at_most("release binary", megabytes(binary), BINARY_MB, "MB"),
+        Check::at_most("resident, fresh", megabytes(fresh), FRESH_MB, "MB"),
+        Check::at_most(what, megabytes(used), USED_MB, "MB"),
+    ])
+}
+
+fn times(model: &Path) -> anyhow::Result<Vec<Check>> {
+    let fresh = "fresh start until the door accepts";
+    let loaded = format!("start with {QUEUED} prompts until the door accepts");
+    Ok(vec![
+        Check::at_most(fresh, millis(fresh_start(model)?), START_MS, "ms"),
+        Check::at_most(loaded, millis(loaded_start(model)?), LOADED_START_MS, "ms"),
+    ])
 }
 
 fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// A fresh gateway that answers `count` prompts and then rests: its start time, its memory before and after.
-fn answered(model: &Path, count: usize, rest: Duration) -> anyhow::Result<(Duration, u64, u64)> {
+/// Starts a gateway that finds nothing.
+fn fresh_start(model: &Path) -> anyhow::Result<Duration> {
+    let dir = disk_dir("footprint")?;
+    Ok(Gateway::start(dir.path(), &Setup { model: Some(model), bridge: None, more: "" })?.started_in)
+}
+
+/// A fresh gateway that answers `count` prompts and then rests: its memory before and after.
+fn answered(model: &Path, count: usize, rest: Duration) -> anyhow::Result<(u64, u64)> {
     let dir = disk_dir("footprint")?;
     let gateway = Gateway::start(dir.path(), &Setup { model: Some(model), bridge: None, more: "" })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
@@ -87,7 +124,7 @@ fn answered(model: &Path, count: usize, rest: Duration) -> anyhow::Result<(Durat
     println!("{count} prompts answered, {rate:.0} per second; resting {} s", rest.as_secs());
     // The bar is about a gateway that has been left alone for this long.
     std::thread::sleep(rest);
-    Ok((gateway.started_in, fresh, resident_bytes(gateway.process.pid())?))
+    Ok((fresh, resident_bytes(gateway.process.pid())?))
 }
 
 /// Asks `count` prompts with [`WINDOW`] on the way, and waits for every outcome.
