@@ -1,6 +1,10 @@
 //! Bad input gets one clear sentence on the wire, and the next prompt is answered.
 
-use crate::support::{Setup, until};
+use crate::support::{LONG, Setup, until};
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{Packet, PubAckReason};
+use rumqttc::v5::{Client, Event, MqttOptions};
+use std::time::Duration;
 
 #[test]
 fn each_is_refused_by_name_and_the_next_prompt_is_answered() {
@@ -31,4 +35,33 @@ fn each_is_refused_by_name_and_the_next_prompt_is_answered() {
         device.answer(&format!("ok-{number}"));
     }
     device.until_acknowledged();
+}
+
+/// The reason codes of MQTT 5, table 2-6.
+#[test]
+fn an_mqtt_5_device_reads_the_reason_in_the_acknowledgement() {
+    let gateway = Setup::new().start();
+    let mut options = MqttOptions::new("five", "127.0.0.1", gateway.port);
+    options.set_keep_alive(Duration::from_secs(30));
+    let (client, mut connection) = Client::new(options, 10);
+    let mut reason = |topic: &str, payload: Vec<u8>| {
+        client.publish(format!("tg/v1/site/gateway/{topic}"), QoS::AtLeastOnce, false, payload).unwrap();
+        loop {
+            if let Event::Incoming(Packet::PubAck(ack)) = connection.recv_timeout(LONG).unwrap().unwrap() {
+                break ack.reason;
+            }
+        }
+    };
+    let json = |text: &str| text.as_bytes().to_vec();
+    for (payload, expect) in [
+        (json("{\"input\":"), PubAckReason::PayloadFormatInvalid),
+        (json("{\"input\":\"x\",\"deadline_ms\":0}"), PubAckReason::PayloadFormatInvalid),
+        (vec![b'a'; 65 * 1024], PubAckReason::QuotaExceeded),
+        (json("{\"input\":\"x\",\"task\":\"poem\"}"), PubAckReason::ImplementationSpecificError),
+        (json("turn on the kitchen light"), PubAckReason::Success),
+    ] {
+        assert_eq!(reason("prompt/local-1", payload), expect);
+    }
+    assert_eq!(reason("prompt/press-7", json("turn on the light")), PubAckReason::NotAuthorized);
+    assert_eq!(reason("prompt/local-1", json("turn on the kitchen light")), PubAckReason::Success);
 }

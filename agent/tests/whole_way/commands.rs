@@ -138,3 +138,25 @@ fn three_mistakes_in_a_file_are_three_lines() {
     let (status, _, err) = run(tidegate().args(["config", "check"]).arg(&path));
     assert_eq!(status, 0, "{err}");
 }
+
+/// Shares of one have no unit.
+#[test]
+fn every_number_of_the_example_has_its_unit_and_a_reason() {
+    let (status, out, err) = run(tidegate().args(["config", "example"]));
+    assert_eq!(status, 0, "{err}");
+    let lines: Vec<&str> = out.lines().collect();
+    let mut numbers = 0;
+    for pair in lines.windows(2) {
+        let Some((key, value)) = pair[1].split_once(" = ").filter(|(_, value)| value.parse::<f64>().is_ok()) else {
+            continue;
+        };
+        numbers += 1;
+        let said = pair[0].strip_prefix("# ").and_then(|said| said.split_once(" Allowed: "));
+        let (why, allowed) = said.unwrap_or_else(|| panic!("{key} says nothing: {}", pair[0]));
+        assert!(why.split(' ').count() >= 4, "{key} = {value} has no reason: {why}");
+        let unit = allowed.trim_end_matches('.').split(' ').nth(3);
+        let named = unit.is_some_and(|unit| unit.chars().all(char::is_alphabetic));
+        assert!(named || allowed == "0.0 to 1.0.", "{key} = {value} has no unit: {allowed}");
+    }
+    assert!(numbers >= 20, "only {numbers} numbers were found");
+}

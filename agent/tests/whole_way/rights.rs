@@ -1,6 +1,6 @@
 //! Who is let in over TLS and with passwords, and what they may touch.
 
-use crate::support::{Device, Named, Pki, Setup, run, tidegate};
+use crate::support::{Device, LONG, Named, Pki, Setup, run, tidegate};
 use argon2::password_hash::{PasswordHasher, SaltString};
 use rumqttc::MqttOptions;
 use std::fs;
@@ -153,7 +153,7 @@ fn a_password_opens_and_a_wrong_one_gets_its_code() {
     assert!(nameless.contains("NotAuthorized"), "{nameless}");
     // MQTT 5, table 3-1: 0x86 is a bad user name or password.
     let mut five = rumqttc::v5::MqttOptions::new("client", "127.0.0.1", gateway.port);
-    five.set_credentials("press-7", "wrong");
+    five.set_credentials("press-7", "wrong").set_connection_timeout(LONG.as_secs());
     let (_client, mut connection) = rumqttc::v5::Client::new(five, 1);
     let refused = connection.iter().find_map(Result::err).unwrap();
     let code = rumqttc::v5::mqttbytes::v5::ConnectReturnCode::BadUserNamePassword;

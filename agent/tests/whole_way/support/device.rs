@@ -1,7 +1,7 @@
 //! An ordinary MQTT 3.1.1 device, as firmware would be.
 
-use super::until;
-use rumqttc::{Client, Event, MqttOptions, Packet, QoS, SubscribeReasonCode};
+use super::{LONG, until};
+use rumqttc::{Client, Event, MqttOptions, NetworkOptions, Packet, QoS, SubscribeReasonCode};
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -47,6 +47,10 @@ impl Device {
     pub(crate) fn with(mut options: MqttOptions, name: &str) -> Self {
         options.set_keep_alive(Duration::from_secs(30)).set_max_packet_size(256 * 1024, 256 * 1024);
         let (client, mut connection) = Client::new(options, 1000);
+        // A password takes its time by intent, and more of it on a busy machine.
+        let mut network = NetworkOptions::new();
+        network.set_connection_timeout(LONG.as_secs());
+        connection.eventloop.set_network_options(network);
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let kept = seen.clone();
         std::thread::spawn(move || {
@@ -76,7 +80,11 @@ impl Device {
     pub(crate) fn subscribe(&mut self, filter: &str) {
         self.client.subscribe(filter, QoS::AtLeastOnce).unwrap();
         self.subscriptions += 1;
-        until("a SUBACK", || (self.seen.lock().unwrap().subscribed == self.subscriptions).then_some(()));
+        until("a SUBACK", || {
+            let seen = self.seen();
+            assert!(seen.ended.is_none(), "the connection ended before a SUBACK: {:?}", seen.ended);
+            (seen.subscribed == self.subscriptions).then_some(())
+        });
     }
 
     /// Publishes a prompt at QoS 1, without waiting.

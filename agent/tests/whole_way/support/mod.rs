@@ -16,8 +16,8 @@ pub(crate) use proxy::Proxy;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-/// Longest wait for anything: two busy cores and a model take seconds.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+/// Longest wait for anything: a model on two cores takes seconds, on cores that others use as well, minutes.
+pub(crate) const LONG: Duration = Duration::from_secs(180);
 /// Between two looks at a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
