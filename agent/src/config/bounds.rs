@@ -19,12 +19,12 @@ numbers! {
     CONNECTIONS = "connections_max", 1..=20_000, "connections", "Connections at once. Each costs a socket and about 10 KiB.";
     DRAIN = "timeout_ms", 100..=600_000, "ms", "Longest time that a stop waits for what runs. What is not done by then runs again after the start.";
     INBOX_ENTRIES = "inbox_entries_max", 1..=1_000_000, "prompts", "Accepted prompts without outcome. A start with 10,000 takes under 1.5 s.";
-    INBOX_MIB = "inbox_mib_max", 1..=65_536, "MiB", "Their bytes. They are also held in memory.";
+    INBOX_MIB = "inbox_mib_max", 1..=65_536, "MiB", "Their bytes. They are also held in memory, which a gateway has little of.";
     DEVICE_ENTRIES = "device_entries_max", 1..=1_000_000, "prompts", "Accepted prompts without outcome of one device, so that one cannot shut out the others.";
     OUTBOX_ENTRIES = "outbox_entries_max", 1..=1_000_000, "escalations", "Escalations without outcome. Beyond it the local answer is final.";
-    OUTBOX_MIB = "outbox_mib_max", 1..=65_536, "MiB", "Their bytes.";
-    OUTCOMES_ENTRIES = "outcomes_entries_max", 1..=10_000_000, "outcomes", "Stored outcomes, and the room that open prompts hold.";
-    OUTCOMES_MIB = "outcomes_mib_max", 1..=1_048_576, "MiB", "Their bytes, and the room that open prompts hold.";
+    OUTBOX_MIB = "outbox_mib_max", 1..=65_536, "MiB", "Their bytes: room for 4,096 small escalations, or for 320 of the largest, 100 KiB each.";
+    OUTCOMES_ENTRIES = "outcomes_entries_max", 1..=10_000_000, "outcomes", "Stored outcomes, and the room that open prompts hold: a day of one each 1.5 s.";
+    OUTCOMES_MIB = "outcomes_mib_max", 1..=1_048_576, "MiB", "Their bytes, and the room that open prompts hold: about 17 KiB each.";
     FREE_MIB = "free_mib_min", 0..=1_048_576, "MiB", "Free room of the file system under which no prompt is accepted: the rest of the system needs some.";
     SEEN_KEEP = "seen_keep_ms", 1_000..=2_592_000_000, "ms", "How long a repeated id gets its stored outcome. A day covers a device that was off over night.";
     ANSWER_KEEP = "answer_keep_ms", 1_000..=31_536_000_000, "ms", "How long an outcome waits for its device. A week covers a holiday.";
