@@ -2,7 +2,7 @@
 //!
 //! Daemon and engine are one file, but the daemon runs no C++. Linked dynamically, libstdc++, libgomp and libgcc_s are
 //! mapped, relocated and initialised in the daemon too (1.5 MB); from their archives only the objects that are used come
-//! in, and none of their pages is touched before a model is loaded. (The features of llama-cpp-sys-2 that do the same
+//! in, and few of their pages are touched before a model is loaded. (The features of llama-cpp-sys-2 that do the same
 //! put the archives into a Rust library, and so into every program and test that uses it.) Packed relative
 //! relocations take 10 KiB where plain ones take 900, all of which are read at every start.
 //!
