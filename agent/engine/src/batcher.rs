@@ -5,14 +5,16 @@
 //! sequence; every accepted run leaves by exactly one message.
 
 use crate::grammar::Grammars;
+use crate::guess::{GUESS_TOKENS_MAX, Payoff, Pays};
 use crate::load::{LoadError, Loaded, PREFILL_TOKENS_MAX, batch_tokens};
 use crate::prefixes::Prefixes;
 use crate::prompt;
-use crate::protocol::{Fault, FromEngine, RUNS_WAITING_MAX, Run, Stop};
+use crate::protocol::{Fault, Forced, FromEngine, Guesses, RUNS_WAITING_MAX, Run, Stop};
 use crate::sequence::{Next, Ready, Sequence};
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 use tidegate_schemas::JobId;
 
 /// Nobody takes messages any more.
@@ -34,12 +36,14 @@ pub(crate) struct Batcher<'m> {
     waiting: VecDeque<Sequence>,
     prefixes: Prefixes,
     grammars: Grammars,
+    payoff: Payoff,
 }
 
-/// The logits of a slot stand at this place of the batch.
+/// The logits of a slot stand at this place of the batch, and after it those of its guesses.
 struct Output {
     slot: usize,
     at: i32,
+    guesses: usize,
 }
 
 impl<'m> Batcher<'m> {
@@ -56,6 +60,7 @@ impl<'m> Batcher<'m> {
             waiting: VecDeque::new(),
             prefixes: Prefixes::new(slots..slots + prefixes, loaded.context_tokens as usize),
             grammars: Grammars::default(),
+            payoff: Payoff::default(),
         })
     }
 
@@ -86,7 +91,7 @@ impl<'m> Batcher<'m> {
         let prompt = prompt::tokens(self.loaded, run)?;
         let grammar = match &run.schema {
             Some(schema) => {
-                let made = self.grammars.grammar(&self.loaded.model, schema);
+                let made = self.grammars.grammar(self.loaded, schema);
                 Some(made.map_err(|fault| Fault::Schema(fault.0))?)
             }
             None => None,
@@ -110,14 +115,30 @@ impl<'m> Batcher<'m> {
     pub(crate) fn step(&mut self, out: &mut Outlet<'_>) -> Result<(), Gone> {
         self.seat();
         let outputs = self.compose();
-        if self.batch.n_tokens() == 0 {
+        let tokens = self.batch.n_tokens();
+        if tokens == 0 {
             return Ok(());
         }
+        let began = Instant::now();
         if let Err(error) = self.context.decode(&mut self.batch) {
             return self.fail_all(&format!("llama.cpp could not compute a step: {error}"), out);
         }
+        let took = began.elapsed();
         self.keep_prefixes();
-        outputs.into_iter().try_for_each(|output| self.advance(&output, out))
+        for output in &outputs {
+            let right = self.advance(output, out)?;
+            self.price(output, right, tokens, took);
+        }
+        Ok(())
+    }
+
+    /// Learns what guessing brings, from steps that did nothing else.
+    fn price(&mut self, output: &Output, right: usize, tokens: i32, took: Duration) {
+        if tokens == 1 {
+            self.payoff.plain(took);
+        } else if output.guesses > 0 && usize::try_from(tokens) == Ok(output.guesses + 1) {
+            self.payoff.guessed(took, right);
+        }
     }
 
     /// Gives free slots to those who wait, with what is already computed of their prompts.
@@ -139,15 +160,17 @@ impl<'m> Batcher<'m> {
     fn compose(&mut self) -> Vec<Output> {
         self.batch.clear();
         let mut outputs = Vec::new();
-        let mut prefill = PREFILL_TOKENS_MAX as usize;
+        let mut room = PREFILL_TOKENS_MAX as usize;
         let writes = |slots: &[Option<Sequence>], slot: usize| slots[slot].as_ref().is_some_and(Sequence::writes);
         let (writers, readers): (Vec<_>, Vec<_>) = self.order.iter().partition(|slot| writes(&self.slots, **slot));
+        // One token of each writer always has a place; forced text and guesses share the room of the prompts.
         for slot in writers {
-            self.feed(slot, 1, &mut outputs);
+            let most = if self.loaded.forced == Forced::AtOnce { 1 + room } else { 1 + room.min(self.guesses()) };
+            room -= self.feed(slot, most, &mut outputs).saturating_sub(1);
         }
         for slot in readers {
-            if prefill > 0 {
-                prefill -= self.feed(slot, prefill, &mut outputs);
+            if room > 0 {
+                room -= self.feed(slot, room, &mut outputs);
             }
         }
         outputs
@@ -155,19 +178,34 @@ impl<'m> Batcher<'m> {
 
     /// Puts up to `most` tokens of a slot into the batch; how many.
     fn feed(&mut self, slot: usize, most: usize, outputs: &mut Vec<Output>) -> usize {
+        let guesses = self.guesses();
         let Some(sequence) = &mut self.slots[slot] else { return 0 };
-        let (at, tokens, ready) = sequence.feed(most);
+        let mut fed = sequence.feed(most);
+        let most = guesses.min(most - fed.certain);
+        sequence.add_guess(&mut fed, most);
+        if fed.ready == Ready::ToChoose {
+            let last = self.batch.n_tokens() + i32::try_from(fed.certain).expect("a batch is small") - 1;
+            outputs.push(Output { slot, at: last, guesses: fed.tokens.len() - fed.certain });
+        }
         let number = i32::try_from(slot).expect("slots are few");
-        for (position, (i, token)) in (at..).zip(tokens.iter().enumerate()) {
-            let last = ready == Ready::ToChoose && i + 1 == tokens.len();
-            if last {
-                outputs.push(Output { slot, at: self.batch.n_tokens() });
-            }
+        for (position, (i, token)) in (fed.at..).zip(fed.tokens.iter().enumerate()) {
+            let chosen_from = fed.ready == Ready::ToChoose && i + 1 >= fed.certain;
             let position = i32::try_from(position).expect("a context window is smaller");
-            let added = self.batch.add(*token, position, &[number], last);
+            let added = self.batch.add(*token, position, &[number], chosen_from);
             added.expect("the batch has room for the prefill limit and one token per slot");
         }
-        tokens.len()
+        fed.tokens.len()
+    }
+
+    /// Tokens to guess in this step: while several sequences run, the batch is full of certain tokens already.
+    fn guesses(&mut self) -> usize {
+        let pays = match self.loaded.guesses {
+            Guesses::Never => Pays::No,
+            Guesses::Always => Pays::Yes,
+            Guesses::WherePaid if self.order.len() > 1 => Pays::No,
+            Guesses::WherePaid => self.payoff.pays(),
+        };
+        if pays == Pays::Yes { GUESS_TOKENS_MAX } else { 0 }
     }
 
     /// Copies prefixes that were just computed into sequences of their own.
@@ -184,10 +222,36 @@ impl<'m> Batcher<'m> {
         }
     }
 
-    /// Lets a sequence choose its next token, and tells what came of it.
-    fn advance(&mut self, output: &Output, out: &mut Outlet<'_>) -> Result<(), Gone> {
-        let Some(sequence) = &mut self.slots[output.slot] else { return Ok(()) };
-        let logits = self.context.get_logits_ith(output.at);
+    /// Lets a sequence choose its next tokens, as far as its guesses were right; how many were.
+    fn advance(&mut self, output: &Output, out: &mut Outlet<'_>) -> Result<usize, Gone> {
+        let mut right = 0;
+        loop {
+            let at = output.at + i32::try_from(right).expect("a guess is a few tokens");
+            if !self.choose(output.slot, at, out)? {
+                return Ok(right);
+            }
+            let Some(sequence) = &mut self.slots[output.slot] else { return Ok(right) };
+            match sequence.confirm() {
+                Some(more) => right += more,
+                None => break,
+            }
+        }
+        self.forget_guess(output.slot);
+        Ok(right)
+    }
+
+    /// Clears the cells of guesses that were wrong.
+    fn forget_guess(&mut self, slot: usize) {
+        let Some(from) = self.slots[slot].as_mut().and_then(Sequence::drop_guess) else { return };
+        let number = u32::try_from(slot).expect("slots are few");
+        let cleared = self.context.clear_kv_cache_seq(Some(number), Some(from), None);
+        cleared.expect("a position within the window fits");
+    }
+
+    /// Lets a sequence choose its next token, and tells what came of it; whether it goes on.
+    fn choose(&mut self, slot: usize, at: i32, out: &mut Outlet<'_>) -> Result<bool, Gone> {
+        let Some(sequence) = &mut self.slots[slot] else { return Ok(false) };
+        let logits = self.context.get_logits_ith(at);
         let next = sequence.choose(logits, &self.loaded.model.vocab());
         if !matches!(next, Ok(Next::Continue)) {
             sequence.close();
@@ -198,13 +262,14 @@ impl<'m> Batcher<'m> {
             out(FromEngine::Token { job, text: piece.into() })?;
         }
         match next {
-            Ok(Next::Continue) => Ok(()),
-            Ok(Next::Ended(stop)) => self.finish(output.slot, stop, out),
+            Ok(Next::Continue) => return Ok(true),
+            Ok(Next::Ended(stop)) => self.finish(slot, stop, out)?,
             Err(fault) => {
-                self.vacate(output.slot);
-                out(FromEngine::Failed { job, fault })
+                self.vacate(slot);
+                out(FromEngine::Failed { job, fault })?;
             }
         }
+        Ok(false)
     }
 
     fn finish(&mut self, slot: usize, stop: Stop, out: &mut Outlet<'_>) -> Result<(), Gone> {

@@ -3,10 +3,13 @@
 //! Invariants: a schema is compiled within limits of work and size; no error of the matcher leaves this file, because
 //! it may repeat the output so far; the order of calls is `choose`, then `accept` of what was chosen.
 
+use crate::canonical::{Cutter, Cutting};
+use crate::load::Loaded;
 use crate::reading::{Reading, best_allowed};
-use llama_cpp_2::{model::LlamaModel, sampling::LlamaSampler};
+use llama_cpp_2::sampling::LlamaSampler;
 use llguidance::{Matcher, ParserFactory, api::TopLevelGrammar};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// Longest schema, in bytes: a task has no more.
 const SCHEMA_BYTES_MAX: usize = tidegate_schemas::TASK_BYTES_MAX;
@@ -20,9 +23,10 @@ const LEXER_STATES_MAX: usize = 25_000;
 const GRAMMAR_SIZE_MAX: usize = 50_000;
 /// Longest reason, in characters.
 const REASON_CHARS_MAX: usize = 200;
-/// White space between the tokens of JSON, unless the schema says otherwise in `x-guidance`: one space at most, so
-/// that a model that writes compact or spaced JSON keeps its style, and none can fill its answer with nothing.
-const WHITE_SPACE: &str = " ";
+/// Bytes of forced text that are taken at once at most: what is longer comes with the next token.
+const FORCED_BYTES_MAX: usize = 1_024;
+/// Tokens of an ending at most that is looked for when an answer comes near its limit.
+const ENDING_MAX: usize = 96;
 
 /// Why a schema cannot be used, without text of prompt or answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,28 +36,34 @@ pub(crate) struct SchemaFault(pub(crate) String);
 #[derive(Default)]
 pub(crate) struct Grammars {
     factory: Option<ParserFactory>,
+    /// Cuts forced text, where the tokenizer allows it.
+    cutter: Option<Arc<Cutter>>,
     /// Least recently used first.
     compiled: Vec<(String, Matcher)>,
 }
 
 impl Grammars {
     /// A fresh matcher for this schema.
-    pub(crate) fn grammar(&mut self, model: &LlamaModel, schema: &str) -> Result<Grammar, SchemaFault> {
+    pub(crate) fn grammar(&mut self, loaded: &Loaded, schema: &str) -> Result<Grammar, SchemaFault> {
         if let Some(at) = self.compiled.iter().position(|(text, _)| text == schema) {
             let entry = self.compiled.remove(at);
             let matcher = entry.1.deep_clone();
             self.compiled.push(entry);
-            return Ok(Grammar { matcher });
+            return Ok(self.begin(matcher));
         }
-        let matcher = self.compile(model, schema)?;
+        let matcher = self.compile(loaded, schema)?;
         if self.compiled.len() == COMPILED_MAX {
             self.compiled.remove(0);
         }
         self.compiled.push((schema.to_owned(), matcher.deep_clone()));
-        Ok(Grammar { matcher })
+        Ok(self.begin(matcher))
     }
 
-    fn compile(&mut self, model: &LlamaModel, schema: &str) -> Result<Matcher, SchemaFault> {
+    fn begin(&self, matcher: Matcher) -> Grammar {
+        Grammar { matcher, cutter: self.cutter.clone(), last: None }
+    }
+
+    fn compile(&mut self, loaded: &Loaded, schema: &str) -> Result<Matcher, SchemaFault> {
         if schema.len() > SCHEMA_BYTES_MAX {
             let what = format!("schema is {} bytes, limit is {SCHEMA_BYTES_MAX}", schema.len());
             return Err(SchemaFault(what));
@@ -62,12 +72,12 @@ impl Grammars {
             serde_json::from_str(schema).map_err(|e| SchemaFault(format!("schema is not JSON: {e}")))?;
         match &mut value {
             Value::Object(fields) => {
-                fields.entry("x-guidance").or_insert_with(|| json!({ "whitespace_pattern": WHITE_SPACE }));
+                fields.entry("x-guidance").or_insert_with(compact);
             }
             Value::Bool(_) => {}
             _ => return Err(SchemaFault("schema is neither an object nor a boolean".to_owned())),
         }
-        let parser = self.factory(model)?.create_parser(TopLevelGrammar::from_json_schema(value));
+        let parser = self.factory(loaded)?.create_parser(TopLevelGrammar::from_json_schema(value));
         let mut matcher = Matcher::new(parser);
         // The first mask shows a schema that nothing satisfies.
         let first = matcher.compute_mask().map(|mask| mask.is_zero());
@@ -78,13 +88,14 @@ impl Grammars {
         }
     }
 
-    fn factory(&mut self, model: &LlamaModel) -> Result<&ParserFactory, SchemaFault> {
+    fn factory(&mut self, loaded: &Loaded) -> Result<&ParserFactory, SchemaFault> {
         if self.factory.is_none() {
-            let vocab = model.vocab();
+            let vocab = loaded.model.vocab();
             if vocab.eos().0 < 0 && vocab.eot().0 < 0 {
                 return Err(SchemaFault("the model's vocabulary has no ending token".to_owned()));
             }
-            let tokens = LlamaSampler::llguidance_tok_env(model);
+            let tokens = LlamaSampler::llguidance_tok_env(&loaded.model);
+            self.cutter = (loaded.cutting == Cutting::Canonical).then(|| Arc::new(Cutter::new(&loaded.model, &tokens)));
             let mut factory = ParserFactory::new_simple(&tokens).map_err(|e| SchemaFault(reason(&e.to_string())))?;
             factory.quiet();
             let limits = factory.limits_mut();
@@ -98,6 +109,12 @@ impl Grammars {
     }
 }
 
+/// No white space between the tokens of JSON, unless the schema says otherwise in `x-guidance`: then names and signs are
+/// forced and cost no forward pass, and no model can fill its answer with nothing.
+fn compact() -> Value {
+    json!({ "whitespace_flexible": false, "item_separator": ",", "key_separator": ":" })
+}
+
 /// First line of an error, without control characters.
 fn reason(error: &str) -> String {
     let line = error.lines().next().unwrap_or("unknown reason");
@@ -105,10 +122,10 @@ fn reason(error: &str) -> String {
 }
 
 /// What a schema leaves to choose from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Choice {
-    /// The best of several.
-    Free(usize),
+    /// The best of several, and by how much its logit is larger than that of the next allowed one, at least.
+    Free(usize, f32),
     /// The only one.
     Forced(usize),
 }
@@ -116,6 +133,8 @@ pub(crate) enum Choice {
 /// A schema as far as one answer has come.
 pub(crate) struct Grammar {
     matcher: Matcher,
+    cutter: Option<Arc<Cutter>>,
+    last: Option<u32>,
 }
 
 impl Grammar {
@@ -125,16 +144,69 @@ impl Grammar {
         if mask.num_set() == 1 {
             return mask.first_bit_set().filter(|t| *t < logits.len()).map(Choice::Forced).ok_or_else(stuck);
         }
-        let best = u32::try_from(reading.best).is_ok_and(|token| mask.is_allowed(token));
-        let chosen = if best { Some(reading.best) } else { best_allowed(logits, &mask) };
-        chosen.map(Choice::Free).ok_or_else(stuck)
+        if u32::try_from(reading.best).is_ok_and(|token| mask.is_allowed(token)) {
+            return Ok(Choice::Free(reading.best, reading.lead()));
+        }
+        best_allowed(logits, &mask).map(|(best, lead)| Choice::Free(best, lead)).ok_or_else(stuck)
     }
 
     /// Takes what was chosen; whether the answer is complete with it.
     pub(crate) fn accept(&mut self, token: usize) -> Result<Completeness, SchemaFault> {
         let token = u32::try_from(token).map_err(|_| stuck())?;
         self.matcher.consume_token(token).map_err(|_| stuck())?;
+        self.last = Some(token);
         Ok(if self.matcher.is_stopped() { Completeness::Complete } else { Completeness::Open })
+    }
+
+    /// The tokens that must follow, where the tokenizer is known to cut them so; they are not taken yet.
+    pub(crate) fn forced(&mut self) -> Vec<usize> {
+        let Some(cutter) = self.cutter.as_ref().filter(|_| !self.matcher.is_stopped()) else { return Vec::new() };
+        let mut forced = self.matcher.compute_ff_bytes();
+        forced.truncate(FORCED_BYTES_MAX);
+        cutter.cut(self.last, &forced).into_iter().map(|token| token as usize).collect()
+    }
+
+    /// A short way to a valid end from here, in tokens, the token that ends the answer not among them; none when there
+    /// is none of [`ENDING_MAX`]. It closes what is open as soon as the schema allows, which is the shortest way but for
+    /// values that may be spelt in several ways.
+    pub(crate) fn ending(&self) -> Option<Vec<usize>> {
+        self.probe().close()
+    }
+
+    /// The same from where this token leads.
+    pub(crate) fn ending_after(&self, token: usize) -> Option<Vec<usize>> {
+        let mut probe = self.probe();
+        match probe.accept(token).ok()? {
+            Completeness::Complete => Some(Vec::new()),
+            Completeness::Open => probe.close(),
+        }
+    }
+
+    fn probe(&self) -> Self {
+        Self { matcher: self.matcher.deep_clone(), cutter: None, last: None }
+    }
+
+    fn close(mut self) -> Option<Vec<usize>> {
+        let mut ending = Vec::new();
+        while ending.len() <= ENDING_MAX {
+            if self.matcher.is_stopped() || self.may_end() {
+                return Some(ending);
+            }
+            let token = self.closing()?;
+            self.accept(token).ok()?;
+            ending.push(token);
+        }
+        None
+    }
+
+    /// The allowed token that closes most.
+    fn closing(&mut self) -> Option<usize> {
+        let mask = self.matcher.compute_mask().ok()?;
+        let env = self.matcher.tok_env().ok()?;
+        let trie = env.tok_trie();
+        let closers = CLOSERS.iter().filter_map(|text| trie.token_id(text));
+        let closer = closers.into_iter().find(|token| mask.is_allowed(*token));
+        closer.map(|token| token as usize).or_else(|| mask.first_bit_set())
     }
 
     /// Whether what stands so far is valid.
@@ -142,6 +214,9 @@ impl Grammar {
         self.matcher.is_accepting().unwrap_or(false)
     }
 }
+
+/// What closes a JSON value, or makes a short one, the best first.
+const CLOSERS: [&[u8]; 10] = [b"\"}", b"]}", b"}}", b"}", b"]", b"\"", b",", b"0", b"[", b"{"];
 
 /// Whether anything may follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

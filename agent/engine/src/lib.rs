@@ -9,11 +9,13 @@
 
 mod backend;
 mod batcher;
+mod canonical;
 pub mod child;
 pub mod direct;
 mod frame;
 mod gguf;
 mod grammar;
+mod guess;
 mod load;
 mod memory;
 pub mod model_file;

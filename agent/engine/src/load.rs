@@ -1,17 +1,19 @@
 //! A model on its way into memory: looked at, weighed, digested, loaded.
 
 use crate::backend::backend;
+use crate::canonical::Cutting;
 use crate::gguf::Head;
 use crate::memory::{Memory, Plan};
 use crate::model_file::{ModelFile, describe, digest, head_of};
-use crate::protocol::{SLOTS_MAX, Start};
+use crate::protocol::{CacheType, Forced, Guesses, SLOTS_MAX, Start};
 use crate::template::{CHATML, Template};
 use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use llama_cpp_2::model::{LlamaModel, params::LlamaModelParams};
 use llama_cpp_2::token::LlamaToken;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Prompt tokens of one step, over all sequences: what an abort or a deadline waits for at most.
 pub(crate) const PREFILL_TOKENS_MAX: u32 = 64;
@@ -25,13 +27,17 @@ const NOT_GENERATIVE: [&str; 8] =
 
 /// A model in memory with what is needed to speak to it.
 pub(crate) struct Loaded {
-    pub(crate) model: LlamaModel,
+    pub(crate) model: Arc<LlamaModel>,
     pub(crate) file: ModelFile,
     pub(crate) template: Template,
     /// Context window per sequence, in tokens.
     pub(crate) context_tokens: u32,
     pub(crate) slots: u32,
     pub(crate) prefixes: u32,
+    pub(crate) cutting: Cutting,
+    pub(crate) forced: Forced,
+    pub(crate) guesses: Guesses,
+    cache: CacheType,
     threads: u32,
 }
 
@@ -54,6 +60,7 @@ pub(crate) fn load(start: &Start, progress: &mut dyn FnMut()) -> Result<Loaded, 
         cells: cells(start.slots, start.prefixes, context_tokens).into(),
         batch: batch_tokens(start.slots).into(),
         slots: start.slots.into(),
+        cache: start.cache,
     };
     if let Some(over) = start.memory_bytes_max.and_then(|max| Memory::predict(&head, bytes, plan).over(max)) {
         return refuse(&over);
@@ -64,7 +71,19 @@ pub(crate) fn load(start: &Start, progress: &mut dyn FnMut()) -> Result<Loaded, 
         .map_err(|e| format!("model {}: llama.cpp does not load it: {e}", path.display()))?;
     let template = template(path, &head, &model)?;
     let threads = if start.threads == 0 { physical_cores() } else { start.threads };
-    Ok(Loaded { model, file, template, context_tokens, slots: start.slots, prefixes: start.prefixes, threads })
+    Ok(Loaded {
+        model: Arc::new(model),
+        file,
+        template,
+        context_tokens,
+        slots: start.slots,
+        prefixes: start.prefixes,
+        cutting: Cutting::of(head.text("tokenizer.ggml.model")),
+        forced: start.forced,
+        guesses: start.guesses,
+        cache: start.cache,
+        threads,
+    })
 }
 
 fn check_settings(start: &Start) -> Result<(), LoadError> {
@@ -105,11 +124,20 @@ impl Loaded {
             .with_n_ubatch(batch)
             .with_n_seq_max(self.slots + self.prefixes)
             .with_kv_unified(true)
+            .with_type_k(kv_type(self.cache))
+            .with_type_v(kv_type(self.cache))
             .with_n_threads(threads)
             .with_n_threads_batch(threads)
             .with_no_perf(true);
         let context = self.model.new_context(backend()?, params);
         context.map_err(|e| format!("llama.cpp makes no context of {} tokens: {e}", self.context_tokens))
+    }
+}
+
+fn kv_type(cache: CacheType) -> KvCacheType {
+    match cache {
+        CacheType::F16 => KvCacheType::F16,
+        CacheType::Q8_0 => KvCacheType::Q8_0,
     }
 }
 

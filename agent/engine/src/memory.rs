@@ -1,11 +1,12 @@
 //! How much memory a model will take, predicted from its metadata before anything is loaded.
 
 use crate::gguf::{Head, Value};
+use crate::protocol::CacheType;
 
 /// Cells of the key-value cache are laid out in multiples of this.
 const CELLS_STEP: u64 = 256;
-/// Bytes of one number of keys and values (f16).
-const KV_NUMBER_BYTES: u64 = 2;
+/// Numbers of a block of keys and values.
+const KV_BLOCK: u64 = 32;
 /// Bytes of one number of the computation (f32).
 const NUMBER_BYTES: u64 = 4;
 /// Rows of the width of the model that a layer's computation holds at once.
@@ -27,6 +28,16 @@ pub(crate) struct Plan {
     pub(crate) batch: u64,
     /// Sequences at once.
     pub(crate) slots: u64,
+    /// How keys and values are stored.
+    pub(crate) cache: CacheType,
+}
+
+/// Bytes of a block of 32 numbers of keys and values (ggml's block_q8_0: 32 numbers and a half-precision scale).
+fn block_bytes(cache: CacheType) -> u64 {
+    match cache {
+        CacheType::F16 => 2 * KV_BLOCK,
+        CacheType::Q8_0 => 34,
+    }
 }
 
 /// A prediction, in bytes.
@@ -60,7 +71,7 @@ impl Memory {
         let cells = plan.cells.next_multiple_of(CELLS_STEP);
         Self {
             weights: file_bytes.saturating_add(repacked),
-            cache: product(&[layers, kv_heads, key.saturating_add(value), KV_NUMBER_BYTES, cells]),
+            cache: product(&[layers, kv_heads, key.saturating_add(value), cells, block_bytes(plan.cache)]) / KV_BLOCK,
             working: product(&[rows.saturating_add(logits), NUMBER_BYTES]).saturating_add(PROCESS_BYTES),
         }
     }
@@ -112,10 +123,12 @@ mod tests {
 
     #[test]
     fn the_cache_of_a_known_shape() {
-        let plan = Plan { cells: 4_096, batch: 64, slots: 4 };
+        let plan = Plan { cells: 4_096, batch: 64, slots: 4, cache: CacheType::F16 };
         let memory = Memory::predict(&head(16), 1_000 * MIB, plan);
         // Llama 3.2 1B: 16 layers × 8 heads × (64 + 64) × 2 bytes = 32 KiB per token.
         assert_eq!(memory.cache, 4_096 * 32 * 1024);
+        let small = Memory::predict(&head(16), 1_000 * MIB, Plan { cache: CacheType::Q8_0, ..plan });
+        assert_eq!(small.cache, 4_096 * 32 * 1024 * 34 / 64);
         assert_eq!(memory.weights, 1_000 * MIB);
         assert_eq!(memory.over(memory.total()), None);
         let refusal = memory.over(memory.total() - 1).unwrap_or_default();
@@ -124,7 +137,7 @@ mod tests {
 
     #[test]
     fn absurd_sizes_are_over_every_limit() {
-        let plan = Plan { cells: u64::from(u32::MAX), batch: 64, slots: 64 };
+        let plan = Plan { cells: u64::from(u32::MAX), batch: 64, slots: 64, cache: CacheType::F16 };
         let memory = Memory::predict(&head(u64::MAX / 2), 1, plan);
         assert!(memory.over(u64::MAX / 2).is_some());
     }

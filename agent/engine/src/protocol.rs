@@ -44,10 +44,45 @@ pub struct Start {
     pub prefixes: u32,
     /// Refuse to load when file, keys and values and working space are predicted over this, in bytes.
     pub memory_bytes_max: Option<u64>,
+    /// What is done with text that a schema forces.
+    pub forced: Forced,
+    /// Whether tokens are guessed from the prompt and checked several at once.
+    pub guesses: Guesses,
+    /// How keys and values are stored.
+    pub cache: CacheType,
+}
+
+/// What is done with text that a schema leaves no choice about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Forced {
+    /// One batch for the whole run (fast-forward).
+    AtOnce,
+    /// A forward pass for each token of it, to measure and to test what that costs.
+    OneByOne,
+}
+
+/// Whether tokens are guessed. The answer is the same either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Guesses {
+    /// While it pays, as measured.
+    WherePaid,
+    /// Always, to measure and to test it.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How keys and values are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CacheType {
+    /// Half-precision numbers, 2 bytes each.
+    F16,
+    /// Blocks of 32 numbers of 8 bits with a scale, 34 bytes: a little over half, at a small loss of precision.
+    Q8_0,
 }
 
 impl Start {
-    /// One slot, default context, a thread per core, no limit on memory.
+    /// One slot, default context, a thread per core, no limit on memory, forced text at once, guesses where they pay.
     #[must_use]
     pub fn new(model_path: impl Into<PathBuf>) -> Self {
         Self {
@@ -57,6 +92,9 @@ impl Start {
             threads: 0,
             prefixes: PREFIXES_DEFAULT,
             memory_bytes_max: None,
+            forced: Forced::AtOnce,
+            guesses: Guesses::WherePaid,
+            cache: CacheType::F16,
         }
     }
 }
@@ -181,6 +219,9 @@ pub struct Signals {
     pub first_entropy: f64,
     /// How many there are, the ending one included.
     pub tokens: u32,
+    /// The least lead of one of these tokens over the next allowed one, in nats. Where it is under some 0.1, the rounding
+    /// of another batch size may have chosen the other.
+    pub least_lead: f64,
 }
 
 /// Why an answer ended.

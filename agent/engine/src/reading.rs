@@ -39,6 +39,11 @@ impl Reading {
         (f64::from(logit) - self.log_sum_exp).min(0.0)
     }
 
+    /// The largest logit less the second: the log-odds of the best token against the next.
+    pub(crate) fn lead(&self) -> f32 {
+        self.best_logit - self.second_logit
+    }
+
     /// Probability of the best token less that of the second.
     pub(crate) fn margin(&self) -> f64 {
         self.logprob(self.best_logit).exp() - self.logprob(self.second_logit).exp()
@@ -146,15 +151,24 @@ fn exp(x: f32) -> f32 {
     power * (1.0 + f * (1.0 + f * (0.5 + f * series)))
 }
 
-/// The allowed token with the largest logit, the first of equals; none when nothing is allowed.
-pub(crate) fn best_allowed(logits: &[f32], mask: &SimpleVob) -> Option<usize> {
+/// The allowed token with the largest logit, the first of equals, and how much larger it is than the next one; none
+/// when nothing is allowed.
+pub(crate) fn best_allowed(logits: &[f32], mask: &SimpleVob) -> Option<(usize, f32)> {
     let mut best: Option<usize> = None;
+    let mut second = f32::NEG_INFINITY;
     mask.iter_set_entries(|token| {
-        if token < logits.len() && best.is_none_or(|b| logits[token] > logits[b]) {
-            best = Some(token);
+        if token >= logits.len() {
+            return;
+        }
+        match best {
+            Some(b) if logits[token] <= logits[b] => second = second.max(logits[token]),
+            _ => {
+                second = best.map_or(second, |b| logits[b]);
+                best = Some(token);
+            }
         }
     });
-    best
+    best.map(|b| (b, logits[b] - second))
 }
 
 #[cfg(test)]

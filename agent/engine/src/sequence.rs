@@ -1,6 +1,7 @@
 //! One run under way: what it still has to feed, what it wrote, what the logits said.
 
 use crate::grammar::{Choice, Completeness, Grammar, SchemaFault};
+use crate::guess::guess;
 use crate::prompt::PromptTokens;
 use crate::protocol::{Done, Fault, Run, Signals, Stop};
 use crate::reading::Reading;
@@ -14,12 +15,20 @@ use tidegate_schemas::{JobId, OUTCOME_BYTES_MAX};
 /// Longest text of an answer, in bytes: a longer one could not be delivered.
 const TEXT_BYTES_MAX: usize = OUTCOME_BYTES_MAX;
 
+/// Tokens that one choice adds to the way to a valid ending at most, but for objects with many required keys: so long
+/// the ending need not be looked for again.
+const ENDING_GROWTH_TOKENS: u32 = 16;
+
 /// A run under way.
 pub(crate) struct Sequence {
     pub(crate) job: JobId,
     pub(crate) stream: bool,
     /// Tokens that are not in the cache yet.
     queue: VecDeque<LlamaToken>,
+    /// Guesses that are in the cache after the fed tokens, not confirmed yet.
+    guessed: VecDeque<LlamaToken>,
+    /// Prompt and answer so far: what guesses are drawn from.
+    history: Vec<LlamaToken>,
     /// Tokens that are.
     fed: u32,
     /// Template and system prompt, until they are in the cache.
@@ -28,6 +37,8 @@ pub(crate) struct Sequence {
     /// The last token that may be written, counted from the first of the prompt.
     end: u32,
     max_tokens: u32,
+    /// At this room for tokens, or less, a valid ending is looked for.
+    look_at: u32,
     written: u32,
     text: Growing,
     grammar: Option<Grammar>,
@@ -53,9 +64,12 @@ impl Sequence {
             fed: 0,
             prefix: prompt.tokens[..prompt.prefix].to_vec(),
             prompt_tokens: u32::try_from(prompt.tokens.len()).unwrap_or(u32::MAX),
+            history: prompt.tokens.clone(),
             queue: prompt.tokens.into(),
+            guessed: VecDeque::new(),
             end: context_tokens,
             max_tokens: run.max_tokens.max(1),
+            look_at: u32::MAX,
             written: 0,
             text: Growing::default(),
             grammar,
@@ -81,20 +95,52 @@ impl Sequence {
         self.fed as usize == self.prefix.len() && !self.prefix.is_empty()
     }
 
-    /// Whether one token is all that waits: the sequence writes.
+    /// Whether all that waits was written by the model or forced.
     pub(crate) fn writes(&self) -> bool {
-        self.written > 0 && self.queue.len() == 1
+        self.written > 0
     }
 
-    /// Takes up to `most` tokens to feed, not past the prefix: the first position, the tokens, whether none waits then.
-    pub(crate) fn feed(&mut self, most: usize) -> (u32, Vec<LlamaToken>, Ready) {
+    /// Takes up to `most` tokens to feed, not past the prefix.
+    pub(crate) fn feed(&mut self, most: usize) -> Fed {
         self.began.get_or_insert_with(Instant::now);
         let to_prefix = self.prefix.len().saturating_sub(self.fed as usize);
         let most = if to_prefix > 0 { most.min(to_prefix) } else { most };
         let at = self.fed;
         let tokens: Vec<_> = self.queue.drain(..most.min(self.queue.len())).collect();
         self.fed += u32::try_from(tokens.len()).expect("a chunk is at most a batch");
-        (at, tokens, if self.queue.is_empty() { Ready::ToChoose } else { Ready::ToFeed })
+        let ready = if self.queue.is_empty() { Ready::ToChoose } else { Ready::ToFeed };
+        Fed { at, certain: tokens.len(), tokens, ready }
+    }
+
+    /// Adds guesses to what was just fed, up to `most`.
+    pub(crate) fn add_guess(&mut self, fed: &mut Fed, most: usize) {
+        let room = self.end.saturating_sub(self.fed + 1).min(self.max_tokens.saturating_sub(self.written + 1));
+        let most = most.min(room as usize);
+        if fed.ready == Ready::ToChoose && self.writes() && most > 0 {
+            let guessed = guess(&self.history, most);
+            fed.tokens.extend_from_slice(guessed);
+            self.guessed = guessed.iter().copied().collect();
+        }
+    }
+
+    /// Compares what was chosen with what was guessed. All of it right: how many more tokens are in the cache, so that
+    /// the logits after the last of them count. Otherwise the rest of the guess is to be forgotten.
+    pub(crate) fn confirm(&mut self) -> Option<usize> {
+        let mut right = 0;
+        while self.guessed.front().is_some_and(|guessed| self.queue.front() == Some(guessed)) {
+            self.guessed.pop_front();
+            self.queue.pop_front();
+            right += 1;
+        }
+        self.fed += u32::try_from(right).expect("a guess is a few tokens");
+        (self.queue.is_empty() && right > 0).then_some(right)
+    }
+
+    /// Gives up on what is left of the guess: the position from which the cache is to be cleared, none when all is right.
+    pub(crate) fn drop_guess(&mut self) -> Option<u32> {
+        let left = !self.guessed.is_empty();
+        self.guessed.clear();
+        left.then_some(self.fed)
     }
 
     /// Chooses the next token from the logits after the last one fed.
@@ -103,37 +149,87 @@ impl Sequence {
             .ok_or_else(|| Fault::Other("the model's output has values that are not numbers".to_owned()))?;
         let choice = match &mut self.grammar {
             Some(grammar) => grammar.choose(logits, &reading).map_err(schema_fault)?,
-            None => Choice::Free(reading.best),
+            None => Choice::Free(reading.best, reading.lead()),
         };
         let index = match choice {
-            Choice::Free(index) => {
-                count(&mut self.signals, &reading, logits[index]);
+            Choice::Free(index, lead) => {
+                count(&mut self.signals, &reading, logits[index], f64::from(lead));
                 index
             }
             Choice::Forced(index) => index,
         };
         self.first_token.get_or_insert_with(Instant::now);
-        self.written += 1;
-        self.take(LlamaToken(i32::try_from(index).expect("a vocabulary has fewer tokens")), index, vocab)
+        match self.way_out(index) {
+            Some(ending) => self.end_with(&ending, vocab),
+            None => self.take(index, vocab),
+        }
     }
 
-    fn take(&mut self, token: LlamaToken, index: usize, vocab: &LlamaVocab<'_>) -> Result<Next, Fault> {
+    /// Takes a token and what a schema forces after it.
+    fn take(&mut self, index: usize, vocab: &LlamaVocab<'_>) -> Result<Next, Fault> {
+        if let Some(end) = self.append(index, vocab)? {
+            return Ok(end);
+        }
+        let forced = self.grammar.as_mut().map(Grammar::forced).unwrap_or_default();
+        for index in forced {
+            if let Some(end) = self.append(index, vocab)? {
+                return Ok(end);
+            }
+        }
+        Ok(Next::Continue)
+    }
+
+    /// Takes one token; how the answer ended with it, if it did.
+    fn append(&mut self, index: usize, vocab: &LlamaVocab<'_>) -> Result<Option<Next>, Fault> {
+        let token = LlamaToken(i32::try_from(index).expect("a vocabulary has fewer tokens"));
+        self.written += 1;
         if vocab.is_eog(token) {
-            return Ok(Next::Ended(Stop::End));
+            return Ok(Some(Next::Ended(Stop::End)));
         }
         self.text.push(&vocab.token_to_piece(token, false, None));
         if let Some(grammar) = &mut self.grammar
             && grammar.accept(index).map_err(schema_fault)? == Completeness::Complete
         {
-            return Ok(Next::Ended(Stop::End));
+            return Ok(Some(Next::Ended(Stop::End)));
         }
-        let full = self.written >= self.max_tokens || self.fed >= self.end || self.text.len() >= TEXT_BYTES_MAX;
-        if !full {
-            self.queue.push_back(token);
-            return Ok(Next::Continue);
+        self.queue.push_back(token);
+        self.history.push(token);
+        if self.room() > 0 && self.text.len() < TEXT_BYTES_MAX {
+            return Ok(None);
         }
         let valid = self.grammar.as_mut().is_none_or(Grammar::may_end);
-        if valid { Ok(Next::Ended(Stop::MaxTokens)) } else { Err(Fault::Cut) }
+        if valid { Ok(Some(Next::Ended(Stop::MaxTokens))) } else { Err(Fault::Cut) }
+    }
+
+    /// Tokens that may still be written.
+    fn room(&self) -> u32 {
+        let waiting = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
+        // The last token needs no cell: nothing is read after it.
+        let window = (self.end + 1).saturating_sub(self.fed.saturating_add(waiting));
+        self.max_tokens.saturating_sub(self.written).min(window)
+    }
+
+    /// The ending to take instead of this token, where after it none would fit any more but now one does.
+    fn way_out(&mut self, index: usize) -> Option<Vec<usize>> {
+        let room = self.room();
+        let grammar = self.grammar.as_ref().filter(|_| room <= self.look_at)?;
+        let after = grammar.ending_after(index).and_then(|ending| u32::try_from(ending.len() + 1).ok());
+        match after.and_then(|len| room.checked_sub(len)) {
+            Some(spare) => {
+                self.look_at = room - (spare / ENDING_GROWTH_TOKENS).max(1);
+                None
+            }
+            None => grammar.ending().filter(|ending| ending.len() <= room as usize),
+        }
+    }
+
+    fn end_with(&mut self, ending: &[usize], vocab: &LlamaVocab<'_>) -> Result<Next, Fault> {
+        for index in ending {
+            if self.append(*index, vocab)?.is_some() {
+                break;
+            }
+        }
+        Ok(Next::Ended(Stop::MaxTokens))
     }
 
     /// Text since the last call, whole characters only.
@@ -168,6 +264,18 @@ impl Sequence {
     }
 }
 
+/// What a sequence gave to feed.
+pub(crate) struct Fed {
+    /// The first position.
+    pub(crate) at: u32,
+    /// The tokens; after the certain ones come guesses.
+    pub(crate) tokens: Vec<LlamaToken>,
+    /// How many are certain.
+    pub(crate) certain: usize,
+    /// Whether the logits after the last certain one, and after each guess, are wanted.
+    pub(crate) ready: Ready,
+}
+
 /// What a sequence is after it was fed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ready {
@@ -177,12 +285,14 @@ pub(crate) enum Ready {
     ToFeed,
 }
 
-fn count(signals: &mut Signals, reading: &Reading, chosen: f32) {
+fn count(signals: &mut Signals, reading: &Reading, chosen: f32, lead: f64) {
     let logprob = reading.logprob(chosen);
     if signals.tokens == 0 {
         signals.first_margin = reading.margin();
         signals.first_entropy = reading.entropy;
+        signals.least_lead = lead;
     }
+    signals.least_lead = signals.least_lead.min(lead);
     signals.tokens += 1;
     signals.sum_logprob += logprob;
     signals.min_logprob = signals.min_logprob.min(logprob);
