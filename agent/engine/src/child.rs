@@ -1,10 +1,12 @@
 //! The engine's process: frames come on stdin and go on stdout, logs go on stderr.
 //!
-//! Invariants: one thread owns model and context, another reads stdin; nothing but frames is written to the parent's
+//! Invariants: before the second thread starts, the process is confined to its model; one thread owns model and context,
+//! another reads stdin; nothing but frames is written to the parent's
 //! pipe; when stdin ends, the process ends within a second, also from the midst of a step.
 
 use crate::batcher::Gone;
-use crate::process::{Refused, confine, take_stdout};
+use crate::confine::{Confinement, Part, confine_to};
+use crate::process::{Refused, harden, readable_within, take_stdout};
 use crate::protocol::{FrameError, FromEngine, Start, ToEngine, read_frame, write_frame};
 use crate::service::{Ended, ORDERS_MAX, Order, STACK_BYTES, serve};
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -66,14 +68,15 @@ impl From<Refused> for ChildError {
 /// See [`ChildError`]. A parent that is gone is no error.
 pub fn run(config: ChildConfig) -> Result<(), ChildError> {
     hide_panics();
-    confine()?;
+    harden()?;
     let frames = BufWriter::with_capacity(PIPE_BYTES, take_stdout()?);
+    let mut stdin = BufReader::with_capacity(PIPE_BYTES, std::io::stdin());
+    let Some(start) = first(&mut stdin, config.start_wait_ms)? else { return Ok(()) };
+    tell(confine_to(&start.model_path));
     let (orders, inbox) = sync_channel(ORDERS_MAX);
-    let (starts, start) = sync_channel(1);
     let (breaks, broken) = sync_channel(1);
-    let ends = Ends { starts, orders, breaks };
-    spawn("reader", move || ends.read(BufReader::with_capacity(PIPE_BYTES, std::io::stdin())))?;
-    let Some(start) = first(&start, config.start_wait_ms)? else { return Ok(()) };
+    let ends = Ends { orders, breaks };
+    spawn("reader", move || ends.read(stdin))?;
     let engine = spawn("engine", move || work(&start, &inbox, frames))?;
     let ended = engine.join();
     match (broken.try_recv(), ended) {
@@ -102,9 +105,25 @@ fn spawn<T: Send + 'static>(
 }
 
 /// The first message, none when the parent closed stdin instead.
-fn first(start: &Receiver<Result<Option<Start>, ChildError>>, wait_ms: u64) -> Result<Option<Start>, ChildError> {
-    let message = start.recv_timeout(Duration::from_millis(wait_ms));
-    message.map_err(|_| ChildError::NoStart(wait_ms))?
+fn first(stdin: &mut impl Read, wait_ms: u64) -> Result<Option<Start>, ChildError> {
+    if !readable_within(wait_ms)? {
+        return Err(ChildError::NoStart(wait_ms));
+    }
+    match read_frame(stdin)? {
+        Some(ToEngine::Start(start)) => Ok(Some(start)),
+        Some(_) => Err(ChildError::NotStart),
+        None => Ok(None),
+    }
+}
+
+/// A part that the kernel lacks is said, once: `doctor` explains it.
+fn tell(confinement: Confinement) {
+    let Confinement { files, calls } = confinement;
+    if files == Part::Whole && calls == Part::Whole {
+        tracing::debug!("confined to the model file");
+    } else {
+        tracing::warn!(?files, ?calls, "the kernel does not confine the engine wholly");
+    }
 }
 
 fn work(start: &Start, inbox: &Receiver<Order>, mut frames: impl Write) -> Ended {
@@ -113,7 +132,6 @@ fn work(start: &Start, inbox: &Receiver<Order>, mut frames: impl Write) -> Ended
 
 /// Where the reader sends what it reads.
 struct Ends {
-    starts: SyncSender<Result<Option<Start>, ChildError>>,
     orders: SyncSender<Order>,
     breaks: SyncSender<FrameError>,
 }
@@ -121,18 +139,6 @@ struct Ends {
 impl Ends {
     /// Reads until stdin ends, then gives the engine a moment and ends the process.
     fn read(self, mut stdin: impl Read) {
-        let begun = match read_frame(&mut stdin) {
-            Ok(Some(ToEngine::Start(start))) => Ok(Some(start)),
-            Ok(Some(_)) => Err(ChildError::NotStart),
-            Ok(None) => Ok(None),
-            Err(error) => Err(error.into()),
-        };
-        let goes_on = matches!(begun, Ok(Some(_)));
-        // The other side of each channel lives as long as the process.
-        let _ = self.starts.send(begun);
-        if !goes_on {
-            return;
-        }
         let status = match self.forward(&mut stdin) {
             Ok(()) => 0,
             Err(error) => {

@@ -71,7 +71,7 @@ impl Memory {
         let cells = plan.cells.next_multiple_of(CELLS_STEP);
         Self {
             weights: file_bytes.saturating_add(repacked),
-            cache: product(&[layers, kv_heads, key.saturating_add(value), cells, block_bytes(plan.cache)]) / KV_BLOCK,
+            cache: product(&[layers, kv_heads, key.saturating_add(value), cells / KV_BLOCK, block_bytes(plan.cache)]),
             working: product(&[rows.saturating_add(logits), NUMBER_BYTES]).saturating_add(PROCESS_BYTES),
         }
     }

@@ -19,7 +19,7 @@ pub(crate) struct Refused {
 }
 
 /// Applies all of it to this process.
-pub(crate) fn confine() -> Result<(), Refused> {
+pub(crate) fn harden() -> Result<(), Refused> {
     // Before the process stops being dumpable: after that /proc/self belongs to root. Without /proc nothing is lost.
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE) {
         tracing::debug!(%error, "oom_score_adj stays");
@@ -44,6 +44,17 @@ pub(crate) fn take_stdout() -> Result<File, Refused> {
     // SAFETY: see above.
     checked("stdout to stderr", unsafe { libc::dup2(2, 1) })?;
     Ok(File::from(frames))
+}
+
+/// Whether stdin has something to read, or has ended, within this time.
+#[allow(unsafe_code)]
+pub(crate) fn readable_within(wait_ms: u64) -> Result<bool, Refused> {
+    let mut stdin = libc::pollfd { fd: io::stdin().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let wait_ms = libc::c_int::try_from(wait_ms).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the pointer is to one live element, as the count says.
+    let ready = unsafe { libc::poll(&raw mut stdin, 1, wait_ms) };
+    checked("waiting for stdin", ready)?;
+    Ok(ready > 0)
 }
 
 fn checked(what: &'static str, result: libc::c_int) -> Result<(), Refused> {

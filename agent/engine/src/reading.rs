@@ -231,6 +231,6 @@ mod tests {
         mask.allow_token(2);
         mask.allow_token(4);
         mask.allow_token(5);
-        assert_eq!(best_allowed(&[9.0, 8.0, 1.0, 7.0, 3.0, 3.0], &mask), Some(4));
+        assert_eq!(best_allowed(&[9.0, 8.0, 1.0, 7.0, 3.0, 3.0], &mask), Some((4, 0.0)));
     }
 }
