@@ -7,6 +7,9 @@ use crate::error::{DoorError, DoorFailure};
 use crate::hall::{Hall, Mail, Note};
 use crate::keeper::{Ephemeral, Keeper, Outgoing};
 use crate::listen;
+use crate::meter::Meters;
+use crate::reload::{Reload, Reloading};
+use crate::rights::Pattern;
 use crate::shared::Shared;
 use crate::stats::{Counters, DoorStats, count};
 use bytes::Bytes;
@@ -15,8 +18,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tidegate_schemas::{DeviceId, JobId};
-use tokio::sync::{mpsc, oneshot, watch};
+use tidegate_schemas::{DeviceId, JobId, Reply};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 /// Mail that waits for the hall, in number. Beyond, lossy frames are dropped and outcomes come from the store.
@@ -29,6 +32,7 @@ pub struct Door {
     addrs: Vec<SocketAddr>,
     shared: Arc<Shared>,
     open: watch::Sender<bool>,
+    reloading: Reloading,
     /// Outcomes were lost on the way to the hall: everybody has to look into the store.
     overflowed: AtomicBool,
 }
@@ -48,24 +52,57 @@ impl Door {
         if config.listeners.is_empty() {
             return Err(DoorError::NoListener);
         }
+        let reply_topics = reply_topics(&config)?;
+        let mut reload = Reload::new();
         let mut bound = Vec::with_capacity(config.listeners.len());
         for listener in &config.listeners {
-            bound.push(listen::bind(listener).await?);
+            bound.push(listen::bind(listener, &mut reload).await?);
         }
-        let logins = config.users.as_deref().map(Logins::start).transpose()?;
+        let users = config.users.as_deref().map(|path| reload.users(path)).transpose()?;
+        let logins = users.map(Logins::start).transpose()?;
+        let rights = reload.rights(config.rights.as_deref())?;
+        let reloading = reload.start()?;
         let counters = Arc::new(Counters::default());
-        let backend = backend::start(config.limits.connections_max, counters.clone()).await?;
+        let backend = backend::start(&config.backend, config.limits.connections_max, counters.clone()).await?;
         let (hall, mail) = mpsc::channel(MAIL_MAX);
         let sessions = Hall::new(config.limits.sessions_max, counters.clone(), backend.statements.clone());
         tokio::spawn(sessions.run(mail));
         let DoorConfig { origin, limits, anonymous, .. } = config;
-        let shared = Arc::new(Shared { origin, limits, anonymous, keeper, hall, counters, backend, logins });
+        let meters = Meters::new(&limits);
+        let handshakes = Arc::new(Semaphore::new(limits.handshakes_max));
+        let shared = Arc::new(Shared {
+            origin,
+            limits,
+            anonymous,
+            keeper,
+            hall,
+            counters,
+            meters,
+            handshakes,
+            backend,
+            logins,
+            rights,
+            reply_topics,
+        });
+        tokio::spawn(tell_of_rights(shared.clone()));
         let (open, opened) = watch::channel(true);
         let addrs = bound.iter().map(|b| b.addr).collect();
         for bound in bound {
             tokio::spawn(listen::accept(bound, shared.clone(), opened.clone()));
         }
-        Ok(Self { addrs, shared, open, overflowed: AtomicBool::new(false) })
+        Ok(Self { addrs, shared, open, reloading, overflowed: AtomicBool::new(false) })
+    }
+
+    /// Reads certificates, revocation lists, users and rights again, as it does by itself within seconds of a change.
+    /// What cannot be read leaves the old in use.
+    pub fn reload(&self) {
+        self.reloading.now();
+    }
+
+    /// What could not be read again, one sentence each; empty when all is well.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        self.reloading.faults.borrow().clone()
     }
 
     /// Where the door listens, in the order of the configuration.
@@ -76,10 +113,15 @@ impl Door {
 
     /// An outcome just became durable; [`Keeper::pending`] has it already.
     pub fn outcome_ready(&self, device: &DeviceId, job: JobId, payload: Bytes) {
+        self.deliver(device, Outgoing::new(job, payload));
+    }
+
+    /// The same for one that says where it goes and with what.
+    pub fn deliver(&self, device: &DeviceId, outgoing: Outgoing) {
         if self.overflowed.load(Ordering::Relaxed) && self.tell(Mail::LookAgain) {
             self.overflowed.store(false, Ordering::Relaxed);
         }
-        let note = Note::Outcome { device: device.clone(), outgoing: Outgoing { job, payload } };
+        let note = Note::Outcome { device: device.clone(), outgoing };
         if !self.tell(Mail::Note { device: device.clone(), note, except: None }) {
             self.overflowed.store(true, Ordering::Relaxed);
         }
@@ -87,7 +129,12 @@ impl Door {
 
     /// Sends a frame to the sessions of a device that are online. Counted as dropped when the door is too busy.
     pub fn send(&self, device: &DeviceId, payload: Bytes, how: Ephemeral) {
-        let note = Note::Frame { device: device.clone(), payload, how };
+        self.send_to(device, payload, how, Reply::default());
+    }
+
+    /// The same for a frame that says where it goes and with what.
+    pub fn send_to(&self, device: &DeviceId, payload: Bytes, how: Ephemeral, reply: Reply) {
+        let note = Note::Frame { device: device.clone(), payload, how, reply };
         if !self.tell(Mail::Note { device: device.clone(), note, except: None }) {
             count(&self.shared.counters.dropped_frames);
         }
@@ -135,4 +182,33 @@ impl Door {
             tracing::warn!("connections did not end in time and are dropped");
         }
     }
+}
+
+/// The patterns of Response Topics.
+fn reply_topics(config: &DoorConfig) -> Result<Vec<Pattern>, DoorError> {
+    let read = |text: &String| reply_topic(text, &config.reserved).map_err(|what| DoorError::ReplyTopic { what });
+    config.reply_topics.iter().map(read).collect()
+}
+
+/// Whether a text can stand in [`DoorConfig::reply_topics`]: a filter over `{identity}` and `{client_id}` that overlaps
+/// neither what is below `tg` nor what is `reserved`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_reply_topic(text: &str, reserved: &[String]) -> Result<(), String> {
+    reply_topic(text, reserved).map(drop)
+}
+
+fn reply_topic(text: &str, reserved: &[String]) -> Result<Pattern, String> {
+    let pattern = Pattern::new(text)?;
+    match reserved.iter().map(String::as_str).chain(["tg/#"]).find(|reserved| pattern.overlaps(reserved)) {
+        Some(reserved) => Err(format!("{text:?} overlaps {reserved:?}, which is reserved")),
+        None => Ok(pattern),
+    }
+}
+
+/// Passes on that the rights file changed; ends with the thread that reads it.
+async fn tell_of_rights(shared: Arc<Shared>) {
+    let mut rights = shared.rights.clone();
+    while rights.changed().await.is_ok() && shared.hall.send(Mail::Rights).await.is_ok() {}
 }

@@ -44,6 +44,20 @@ pub enum DoorError {
         /// What is wrong with it; never the hash.
         what: String,
     },
+    /// The rights file cannot be used.
+    #[error("{path} cannot be used for rights: {what}")]
+    Rights {
+        /// The file.
+        path: PathBuf,
+        /// Everything that is wrong with it.
+        what: String,
+    },
+    /// A pattern of `reply_topics` cannot be used.
+    #[error("reply topic pattern {what}")]
+    ReplyTopic {
+        /// Which, and what is wrong with it.
+        what: String,
+    },
     /// rumqttd did not come up.
     #[error("rumqttd does not answer on loopback: {what}")]
     Backend {

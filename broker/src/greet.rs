@@ -5,12 +5,13 @@ use crate::codec::{ConnAck, Connect, Malformed, Packet, Properties, Version, dec
 use crate::config::Anonymous;
 use crate::connection::publish::ALIASES_MAX;
 use crate::connection::{Client, Connection, Place};
-use crate::hall::{Attach, Attached, Mail, Wire};
-use crate::rights::{Principal, Target};
+use crate::hall::{Attach, Attached, Detach, Mail, Wire};
+use crate::meter::Entry;
+use crate::rights::{Action, Names, Principal, Target};
 use crate::shared::Shared;
 use crate::stats::count;
 use crate::topic;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub(crate) struct Peer {
     pub(crate) addr: SocketAddr,
     /// The identity of its certificate.
     pub(crate) certificate: Option<Arc<str>>,
+    /// What it holds of the door's bounds.
+    pub(crate) entry: Entry,
 }
 
 /// Why a peer is turned away: MQTT 5 reason code and fact.
@@ -43,19 +46,19 @@ where
         Ok(connect) => connect?,
         Err(bad) => {
             let version = peek_version(&incoming).unwrap_or(Version::V4);
-            turn_away(shared, &peer, stream, version, &TurnedAway(bad.reason, bad.what)).await;
+            turn_away(shared, peer.addr, stream, version, &TurnedAway(bad.reason, bad.what)).await;
             return None;
         }
     };
-    let version = connect.version;
-    match admit(shared, &peer, connect).await {
+    let (version, addr) = (connect.version, peer.addr);
+    match admit(shared, peer, connect).await {
         Ok((client, place, ack)) => {
             let mut out = BytesMut::new();
             encode(&Packet::ConnAck(Box::new(ack)), version, &mut out);
             Some(Connection::new(shared.clone(), client, place, incoming, out))
         }
         Err(away) => {
-            turn_away(shared, &peer, stream, version, &away).await;
+            turn_away(shared, addr, stream, version, &away).await;
             None
         }
     }
@@ -89,14 +92,16 @@ async fn read_connect<S: AsyncRead + Unpin>(
 
 async fn turn_away<S: AsyncWrite + Unpin>(
     shared: &Shared,
-    peer: &Peer,
+    peer: SocketAddr,
     stream: &mut S,
     version: Version,
     away: &TurnedAway,
 ) {
     count(&shared.counters.refused);
     let TurnedAway(code, what) = *away;
-    tracing::warn!(peer = %peer.addr, code = format_args!("0x{code:02x}"), what, "connection refused");
+    if shared.meters.may_tell() {
+        tracing::warn!(%peer, code = format_args!("0x{code:02x}"), what, "connection refused");
+    }
     let code = match version {
         Version::V5 => code,
         Version::V4 => match v4_code(code) {
@@ -117,28 +122,29 @@ fn v4_code(code: u8) -> Option<u8> {
     match code {
         reason::BAD_VERSION => Some(1),
         reason::BAD_CLIENT_ID => Some(2),
-        reason::SERVER_BUSY => Some(3),
+        reason::SERVER_BUSY | reason::QUOTA => Some(3),
         reason::BAD_LOGIN => Some(4),
         reason::NOT_AUTHORISED => Some(5),
         _ => None,
     }
 }
 
-async fn admit(shared: &Shared, peer: &Peer, mut connect: Connect) -> Result<(Client, Place, ConnAck), TurnedAway> {
+async fn admit(shared: &Shared, peer: Peer, mut connect: Connect) -> Result<(Client, Place, ConnAck), TurnedAway> {
     if connect.properties.auth_method.is_some() {
         return Err(TurnedAway(reason::BAD_AUTH_METHOD, "no extended authentication method is known"));
     }
-    let principal = identify(shared, peer, &connect).await?;
-    check_will(shared, &principal, &connect)?;
+    let principal = identify(shared, &peer, &connect).await?;
     let assigned = name_client(&mut connect)?;
-    let (place, present) = attach(shared, &principal, &connect).await?;
+    check_will(shared, &principal, &mut connect)?;
+    let Peer { addr, entry, .. } = peer;
+    let (place, present) = attach(shared, &connect, &principal, entry).await?;
     let ack = welcome(shared, &connect, present, assigned);
     let keep_alive_s = ack.properties.server_keep_alive_s.unwrap_or(connect.keep_alive_s);
     let receive_max = connect.properties.receive_max.unwrap_or(u16::MAX).min(shared.limits.inflight_max);
     let client = Client {
         client_id: connect.client_id,
         principal,
-        peer: peer.addr,
+        peer: addr,
         version: connect.version,
         keep_alive: Duration::from_secs(keep_alive_s.into()),
         receive_max: usize::from(receive_max),
@@ -147,7 +153,7 @@ async fn admit(shared: &Shared, peer: &Peer, mut connect: Connect) -> Result<(Cl
         present,
         wants_reasons: connect.properties.problem_wanted != Some(0),
     };
-    tracing::debug!(who = %client.principal, peer = %peer.addr, client = ?client.client_id, present, "connected");
+    tracing::debug!(who = %client.principal, peer = %addr, client = ?client.client_id, present, "connected");
     Ok((client, place, ack))
 }
 
@@ -171,12 +177,18 @@ async fn identify(shared: &Shared, peer: &Peer, connect: &Connect) -> Result<Pri
     }
 }
 
-fn check_will(shared: &Shared, principal: &Principal, connect: &Connect) -> Result<(), TurnedAway> {
-    let Some(will) = &connect.will else { return Ok(()) };
-    topic::check_name(&will.topic).map_err(|bad| TurnedAway(reason::TOPIC_INVALID, bad.0))?;
-    match principal.target(&shared.origin, &will.topic) {
-        Target::General => Ok(()),
-        _ => Err(TurnedAway(reason::NOT_AUTHORISED, "a will below tg is not allowed")),
+fn check_will(shared: &Shared, principal: &Principal, connect: &mut Connect) -> Result<(), TurnedAway> {
+    let Some(will) = &mut connect.will else { return Ok(()) };
+    topic::check_name(&will.topic, shared.topics()).map_err(|bad| TurnedAway(reason::TOPIC_INVALID, bad.0))?;
+    // A copy, so that a will does not keep the whole CONNECT alive.
+    will.payload = Bytes::copy_from_slice(&will.payload);
+    if principal.target(&shared.origin, &will.topic) != Target::General {
+        return Err(TurnedAway(reason::NOT_AUTHORISED, "a will below tg is not allowed"));
+    }
+    let names = Names { identity: principal.identity(), client_id: &connect.client_id };
+    match shared.rights.borrow().allow(Action::Will, names, &will.topic) {
+        true => Ok(()),
+        false => Err(TurnedAway(reason::NOT_AUTHORISED, "no rule allows this will")),
     }
 }
 
@@ -197,7 +209,12 @@ fn name_client(connect: &mut Connect) -> Result<bool, TurnedAway> {
     Ok(true)
 }
 
-async fn attach(shared: &Shared, principal: &Principal, connect: &Connect) -> Result<(Place, bool), TurnedAway> {
+async fn attach(
+    shared: &Shared,
+    connect: &Connect,
+    principal: &Principal,
+    entry: Entry,
+) -> Result<(Place, bool), TurnedAway> {
     let busy = || TurnedAway(reason::SERVER_BUSY, "the session could not be given");
     let (notes_tx, notes) = mpsc::channel(NOTES_MAX);
     let (end, notice) = oneshot::channel();
@@ -209,28 +226,41 @@ async fn attach(shared: &Shared, principal: &Principal, connect: &Connect) -> Re
     let mail = Mail::Attach(Attach { client_id, clean_start, wire, reply });
     shared.hall.send(mail).await.map_err(|_| busy())?;
     let Attached { conn, mut session, present } = attached.await.map_err(|_| busy())?;
+    // Only now has a connection that is taken over given its place back.
+    let Some(usage) = shared.meters.seat(principal.identity(), entry) else {
+        let hall = shared.hall.clone();
+        let detach = Mail::Detach(Box::new(Detach { conn, session, will: None }));
+        // A task of its own: the session must come back even if this wait is cut off. A hall that closed needs it not.
+        tokio::spawn(async move { drop(hall.send(detach).await) });
+        return Err(TurnedAway(reason::QUOTA, "connections_per_identity_max are open"));
+    };
     session.expiry = match connect.version {
         Version::V4 if connect.clean_start => Duration::ZERO,
         Version::V4 => shared.limits.expiry(u32::MAX),
         Version::V5 => shared.limits.expiry(connect.properties.session_expiry_s.unwrap_or(0)),
     };
-    Ok((Place { conn, session, notes, notice, stale }, present))
+    Ok((Place { conn, session, notes, notice, stale, usage }, present))
 }
 
 fn welcome(shared: &Shared, connect: &Connect, session_present: bool, assigned: bool) -> ConnAck {
     let limits = &shared.limits;
     let granted = |asked: u32| u32::try_from(limits.expiry(asked).as_secs()).unwrap_or(u32::MAX);
     let expiry = connect.properties.session_expiry_s;
+    let backend = shared.backend.address.borrow().announced.clone();
+    let packet_bytes_max = u32::try_from(limits.packet_bytes_max).unwrap_or(u32::MAX);
     let properties = Properties {
         session_expiry_s: expiry.map(granted).filter(|granted| Some(*granted) != expiry),
         receive_max: Some(limits.receive_max),
-        packet_bytes_max: Some(u32::try_from(limits.packet_bytes_max).unwrap_or(u32::MAX)),
+        packet_bytes_max: Some(backend.packet_bytes_max.map_or(packet_bytes_max, |max| max.min(packet_bytes_max))),
         topic_alias_max: Some(ALIASES_MAX),
         assigned_client_id: assigned.then(|| connect.client_id.clone()),
         server_keep_alive_s: (connect.version == Version::V5 && connect.keep_alive_s > limits.keep_alive_max_s)
             .then_some(limits.keep_alive_max_s),
-        shared_available: Some(0),
-        subscription_ids_available: Some(0),
+        qos_max: backend.qos_max,
+        retain_available: backend.retain_available,
+        wildcard_available: backend.wildcard_available,
+        shared_available: backend.shared_available,
+        subscription_ids_available: backend.subscription_ids_available,
         ..Properties::default()
     };
     ConnAck { session_present, code: reason::SUCCESS, properties }

@@ -14,7 +14,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tidegate_schemas::DeviceId;
+use tidegate_schemas::{DeviceId, Reply};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -41,6 +41,8 @@ pub(crate) enum Mail {
     },
     /// Something was lost on the way to the hall: everybody looks into the store.
     LookAgain,
+    /// The rights file changed: everybody looks whether its subscriptions still stand.
+    Rights,
     Shutdown {
         done: oneshot::Sender<()>,
     },
@@ -85,9 +87,29 @@ pub(crate) enum Notice {
 /// What a connection is told.
 #[derive(Clone)]
 pub(crate) enum Note {
-    Frame { device: DeviceId, payload: Bytes, how: Ephemeral },
-    Outcome { device: DeviceId, outgoing: Outgoing },
+    Frame {
+        device: DeviceId,
+        payload: Bytes,
+        how: Ephemeral,
+        reply: Reply,
+    },
+    Outcome {
+        device: DeviceId,
+        outgoing: Outgoing,
+    },
     LookAgain,
+    /// The rights file changed.
+    Rights,
+}
+
+impl Note {
+    /// Whether it goes to a topic of its own.
+    fn is_elsewhere(&self) -> bool {
+        match self {
+            Self::Frame { reply, .. } | Self::Outcome { outgoing: Outgoing { reply, .. }, .. } => reply.topic.is_some(),
+            Self::LookAgain | Self::Rights => false,
+        }
+    }
 }
 
 struct Online {
@@ -114,6 +136,8 @@ pub(crate) struct Hall {
     by_client: HashMap<String, ConnId>,
     by_device: HashMap<DeviceId, Vec<ConnId>>,
     all_local: Vec<ConnId>,
+    all: Vec<ConnId>,
+    replies: Vec<ConnId>,
     away: HashMap<String, Away>,
     slots_free: Vec<u32>,
     slots_made: u32,
@@ -130,6 +154,8 @@ impl Hall {
             by_client: HashMap::new(),
             by_device: HashMap::new(),
             all_local: Vec::new(),
+            all: Vec::new(),
+            replies: Vec::new(),
             away: HashMap::new(),
             slots_free: Vec::new(),
             slots_made: 0,
@@ -169,7 +195,8 @@ impl Hall {
             Mail::Detach(detach) => self.detach(*detach),
             Mail::Reaches { conn, reaches } => self.set_reaches(conn, reaches),
             Mail::Note { device, note, except } => self.pass(&device, &note, except),
-            Mail::LookAgain => self.online.values().for_each(|online| tell(online, &Note::LookAgain, &self.counters)),
+            Mail::LookAgain => self.tell_all(&Note::LookAgain),
+            Mail::Rights => self.tell_all(&Note::Rights),
             Mail::Shutdown { .. } => {}
         }
     }
@@ -280,7 +307,8 @@ impl Hall {
     }
 
     fn publish(&mut self, will: Will) {
-        let kind = StatementKind::Will { retain: will.retain };
+        let properties = Box::new(crate::codec::Properties { will_delay_s: None, ..will.properties });
+        let kind = StatementKind::Will { qos: will.qos, retain: will.retain, properties };
         let statement = Statement { topic: will.topic, payload: will.payload, kind };
         if self.statements.try_send(statement).is_err() {
             count(&self.counters.dropped_frames);
@@ -302,36 +330,46 @@ impl Hall {
     fn set_reaches(&mut self, conn: ConnId, reaches: Vec<Reach>) {
         let Some(online) = self.online.get_mut(&conn) else { return };
         for reach in std::mem::replace(&mut online.reaches, reaches.clone()) {
-            match reach {
-                Reach::AllLocal => self.all_local.retain(|c| *c != conn),
-                Reach::One(device) => {
-                    if let Some(conns) = self.by_device.get_mut(&device) {
-                        conns.retain(|c| *c != conn);
-                        if conns.is_empty() {
-                            self.by_device.remove(&device);
-                        }
-                    }
-                }
+            let conns = self.hearers(reach.clone());
+            conns.retain(|c| *c != conn);
+            if let (true, Reach::One(device)) = (conns.is_empty(), reach) {
+                self.by_device.remove(&device);
             }
         }
         for reach in reaches {
-            let conns = match reach {
-                Reach::AllLocal => &mut self.all_local,
-                Reach::One(device) => self.by_device.entry(device).or_default(),
-            };
+            let conns = self.hearers(reach);
             if !conns.contains(&conn) {
                 conns.push(conn);
             }
         }
     }
 
+    fn tell_all(&self, note: &Note) {
+        self.online.values().for_each(|online| tell(online, note, &self.counters));
+    }
+
+    fn hearers(&mut self, reach: Reach) -> &mut Vec<ConnId> {
+        match reach {
+            Reach::AllLocal => &mut self.all_local,
+            Reach::All => &mut self.all,
+            Reach::Replies => &mut self.replies,
+            Reach::One(device) => self.by_device.entry(device).or_default(),
+        }
+    }
+
+    /// Each connection decides by its filters; here it is only found.
     fn pass(&self, device: &DeviceId, note: &Note, except: Option<ConnId>) {
         let named = self.by_device.get(device).map_or(&[][..], Vec::as_slice);
-        let wild = if device.as_str().starts_with("local-") { self.all_local.as_slice() } else { &[] };
-        let wild = wild.iter().filter(|conn| !named.contains(conn));
-        for conn in named.iter().chain(wild).filter(|conn| Some(**conn) != except) {
-            if let Some(online) = self.online.get(conn) {
-                tell(online, note, &self.counters);
+        let local = if Reach::AllLocal.covers(device) { self.all_local.as_slice() } else { &[] };
+        let replies = if note.is_elsewhere() { self.replies.as_slice() } else { &[] };
+        let lists = [named, local, &self.all, replies];
+        for (at, list) in lists.iter().enumerate() {
+            let earlier = &lists[..at];
+            let first = |conn: &&ConnId| !earlier.iter().any(|list| list.contains(conn));
+            for conn in list.iter().filter(first).filter(|conn| Some(**conn) != except) {
+                if let Some(online) = self.online.get(conn) {
+                    tell(online, note, &self.counters);
+                }
             }
         }
     }
@@ -343,7 +381,7 @@ fn tell(online: &Online, note: &Note, counters: &Counters) {
     }
     match note {
         Note::Frame { .. } => count(&counters.dropped_frames),
-        Note::Outcome { .. } | Note::LookAgain => online.stale.store(true, Ordering::Relaxed),
+        Note::Outcome { .. } | Note::LookAgain | Note::Rights => online.stale.store(true, Ordering::Relaxed),
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use tidegate_schemas::{DeviceId, ErrorCode, JobId};
+use tidegate_schemas::{DeviceId, ErrorCode, JobId, Reply};
 
 /// A future that a [`Keeper`] hands out.
 pub type Kept<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -34,8 +34,9 @@ pub struct Submission {
     pub payload: Bytes,
     /// Message Expiry of MQTT 5, in milliseconds.
     pub expiry_ms: Option<u64>,
-    /// Correlation Data of MQTT 5. The door echoes it on the verdict's frame.
-    pub correlation: Option<Bytes>,
+    /// Where the outcome goes and with what: to be kept with the prompt, and given back with its frames. The door has
+    /// checked that the publisher may have its replies there.
+    pub reply: Reply,
     /// The user property `traceparent` of MQTT 5.
     pub traceparent: Option<String>,
 }
@@ -81,6 +82,16 @@ pub struct Outgoing {
     pub job: JobId,
     /// The exact bytes of its frame.
     pub payload: Bytes,
+    /// Where it goes and with what.
+    pub reply: Reply,
+}
+
+impl Outgoing {
+    /// One that goes to its device's answer topic.
+    #[must_use]
+    pub fn new(job: JobId, payload: Bytes) -> Self {
+        Self { job, payload, reply: Reply::default() }
+    }
 }
 
 impl fmt::Debug for Outgoing {

@@ -1,8 +1,10 @@
 //! What the door knows of a client beyond one connection. A session belongs to exactly one task at a time: its
 //! connection while it is online, the hall while it is away.
 
-use crate::codec::QoS;
+use crate::codec::{Filter, Properties, QoS};
 use crate::rights::Reach;
+use crate::topic;
+use crate::upstream::Upstream;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -22,30 +24,52 @@ pub(crate) struct Session {
     pub(crate) filters: Vec<Subscription>,
     /// Packet ids of QoS 2 publishes that were taken and not released.
     pub(crate) received: BTreeSet<u16>,
-    /// Sent at QoS 1 and not acknowledged, oldest first.
+    /// Sent at QoS 1 or 2 and not acknowledged, oldest first.
     pub(crate) inflight: VecDeque<Sent>,
     last_id: u16,
     pub(crate) feeds: Feeds,
-    /// Whether rumqttd remembers something of it.
+    /// Whether the backend remembers something of it.
     pub(crate) remembered: bool,
+    /// What is between it and the backend.
+    pub(crate) upstream: Upstream,
     /// How long it outlives its connection; zero ends it.
     pub(crate) expiry: Duration,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Subscription {
-    pub(crate) filter: String,
+    /// As the client asked.
+    pub(crate) asked: Filter,
+    /// What was granted; the backend may grant less of what it serves.
     pub(crate) qos: QoS,
     pub(crate) reach: Option<Reach>,
+    /// Whether outcomes with a Response Topic may come here.
+    pub(crate) replies: bool,
     pub(crate) forward: bool,
+    /// Subscription identifier of MQTT 5.
+    pub(crate) id: Option<u32>,
 }
 
-/// A QoS 1 publish on its way to the client.
+impl Subscription {
+    fn hears(&self, device: &DeviceId, response_topic: Option<&str>) -> bool {
+        match (response_topic, &self.reach) {
+            (Some(name), _) => self.replies && topic::matches(&self.asked.filter, name),
+            (None, Some(reach)) => reach.covers(device),
+            (None, None) => false,
+        }
+    }
+}
+
+/// A publish on its way to the client, at QoS 1 or 2.
 #[derive(Debug, Clone)]
 pub(crate) struct Sent {
     pub(crate) id: u16,
+    pub(crate) qos: QoS,
     pub(crate) topic: String,
     pub(crate) payload: Bytes,
+    pub(crate) properties: Option<Box<Properties>>,
+    /// QoS 2: the client has it and is told to forget the packet id.
+    pub(crate) released: bool,
     pub(crate) what: What,
 }
 
@@ -56,7 +80,7 @@ pub(crate) enum What {
     Outcome { device: DeviceId, job: JobId },
     /// Nothing.
     Frame,
-    /// rumqttd gets its acknowledgement for this packet id.
+    /// The backend gets its acknowledgement for this packet id; 0 when it has forgotten it.
     General { link_id: u16, retain: bool },
 }
 
@@ -75,13 +99,23 @@ impl Session {
         }
     }
 
-    /// The QoS at which the session hears of a device; `None` when it does not.
-    pub(crate) fn hears(&self, device: &DeviceId) -> Option<QoS> {
-        let covers = |reach: &Reach| match reach {
-            Reach::One(one) => one == device,
-            Reach::AllLocal => device.as_str().starts_with("local-"),
-        };
-        self.filters.iter().filter(|s| s.reach.as_ref().is_some_and(covers)).map(|s| s.qos).max()
+    /// The QoS at which the session hears of a device, on its answer topic or on this one; `None` when it does not.
+    pub(crate) fn hears(&self, device: &DeviceId, response_topic: Option<&str>) -> Option<QoS> {
+        self.filters.iter().filter(|s| s.hears(device, response_topic)).map(|s| s.qos.min(QoS::AtLeastOnce)).max()
+    }
+
+    /// The identifiers of the subscriptions by which it hears.
+    pub(crate) fn identifiers(&self, device: &DeviceId, response_topic: Option<&str>) -> Vec<u32> {
+        self.filters.iter().filter(|s| s.id.is_some() && s.hears(device, response_topic)).filter_map(|s| s.id).collect()
+    }
+
+    /// The backend has forgotten what it sent: acknowledgements of it go nowhere.
+    pub(crate) fn backend_forgot(&mut self) {
+        for sent in &mut self.inflight {
+            if let What::General { link_id, .. } = &mut sent.what {
+                *link_id = 0;
+            }
+        }
     }
 
     /// A device on whose answer topic the session listens.
@@ -93,7 +127,8 @@ impl Session {
     }
 
     pub(crate) fn reaches(&self) -> Vec<Reach> {
-        self.filters.iter().filter_map(|s| s.reach.clone()).collect()
+        let replies = self.filters.iter().any(|s| s.replies).then_some(Reach::Replies);
+        self.filters.iter().filter_map(|s| s.reach.clone()).chain(replies).collect()
     }
 
     pub(crate) fn forwards(&self) -> bool {
@@ -101,7 +136,7 @@ impl Session {
     }
 
     pub(crate) fn unsubscribe(&mut self, filter: &str) -> Option<Subscription> {
-        let at = self.filters.iter().position(|s| s.filter == filter)?;
+        let at = self.filters.iter().position(|s| s.asked.filter == filter)?;
         Some(self.filters.remove(at))
     }
 }
@@ -116,6 +151,8 @@ pub(crate) struct Feeds {
 #[derive(Debug, Default)]
 struct Feed {
     sent: BTreeSet<JobId>,
+    /// Outcomes that the session has no subscription for: their Response Topic is another.
+    unheard: BTreeSet<JobId>,
     /// The keeper may have something that was not sent.
     behind: bool,
     pulling: bool,
@@ -137,6 +174,22 @@ impl Feeds {
         self.feed(device).behind = true;
     }
 
+    /// The same after a subscription: what was not heard may be now.
+    pub(crate) fn listen_again(&mut self, device: &DeviceId) {
+        let feed = self.feed(device);
+        feed.unheard.clear();
+        feed.behind = true;
+    }
+
+    /// The session does not hear of this one.
+    pub(crate) fn unheard(&mut self, device: &DeviceId, job: JobId) {
+        let feed = self.feed(device);
+        if feed.unheard.len() >= SENT_MAX {
+            feed.unheard.pop_first();
+        }
+        feed.unheard.insert(job);
+    }
+
     pub(crate) fn look_again_everywhere(&mut self) {
         self.feeds.values_mut().for_each(|feed| feed.behind = true);
     }
@@ -155,7 +208,9 @@ impl Feeds {
     }
 
     pub(crate) fn is_new(&mut self, device: &DeviceId, job: JobId) -> bool {
-        !self.done.contains(&job) && !self.feed(device).sent.contains(&job)
+        let done = self.done.contains(&job);
+        let feed = self.feed(device);
+        !done && !feed.sent.contains(&job) && !feed.unheard.contains(&job)
     }
 
     pub(crate) fn sent(&mut self, device: &DeviceId, job: JobId) {
@@ -179,7 +234,7 @@ impl Feeds {
         let known = self.done.len();
         let (device, feed) = self.feeds.iter_mut().find(|(_, feed)| feed.behind && !feed.pulling)?;
         (feed.behind, feed.pulling) = (false, true);
-        Some((device.clone(), feed.sent.len() + known + room))
+        Some((device.clone(), feed.sent.len() + feed.unheard.len() + known + room))
     }
 
     pub(crate) fn pulled(&mut self, device: &DeviceId) {

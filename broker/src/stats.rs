@@ -13,7 +13,9 @@ pub struct DoorStats {
     pub refused: u64,
     /// Frames and QoS 0 messages dropped because a client was slow.
     pub dropped_frames: u64,
-    /// Times that rumqttd was replaced.
+    /// Times that a client was not read for a while because a rate was reached.
+    pub throttled: u64,
+    /// Times that rumqttd was replaced, or another backend was lost.
     pub backend_restarts: u64,
 }
 
@@ -23,6 +25,7 @@ pub(crate) struct Counters {
     pub(crate) publishes: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) dropped_frames: AtomicU64,
+    pub(crate) throttled: AtomicU64,
     pub(crate) backend_restarts: AtomicU64,
 }
 
@@ -38,6 +41,7 @@ impl Counters {
             publishes: read(&self.publishes),
             refused: read(&self.refused),
             dropped_frames: read(&self.dropped_frames),
+            throttled: read(&self.throttled),
             backend_restarts: read(&self.backend_restarts),
         }
     }

@@ -3,30 +3,32 @@
 use crate::config::TlsFiles;
 use crate::error::DoorError;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use std::path::Path;
 use std::sync::Arc;
-use tokio_rustls::TlsAcceptor;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Reads the files of a listener.
-pub(crate) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, DoorError> {
+///
+/// # Errors
+/// Which file cannot be used, and why.
+pub(crate) fn server(files: &TlsFiles) -> Result<Arc<ServerConfig>, DoorError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let chain = certificates(&files.cert)?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| unusable(&files.key, &e))?;
     let builder = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| unusable(&files.cert, &e))?;
-    let builder = match &files.client_ca {
-        Some(ca) => builder.with_client_cert_verifier(verifier(ca)?),
+    let builder = match files.client_cas.first() {
+        Some(first) => builder.with_client_cert_verifier(verifier(first, files)?),
         None => builder.with_no_client_auth(),
     };
     let config = builder.with_single_cert(chain, key).map_err(|e| unusable(&files.cert, &e))?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok(Arc::new(config))
 }
 
 fn unusable(path: &Path, what: &dyn std::fmt::Display) -> DoorError {
@@ -39,17 +41,34 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, DoorError> 
     if chain.is_empty() { Err(unusable(path, &"no certificate in it")) } else { Ok(chain) }
 }
 
-/// Clients may come without a certificate: then a user name must say who they are.
-fn verifier(ca: &Path) -> Result<Arc<dyn ClientCertVerifier>, DoorError> {
+/// Clients may come without a certificate: then a user name must say who they are. A CA without a list of its own
+/// revokes nothing; a chain that a list covers is refused when the list is past its next update.
+fn verifier(first: &Path, files: &TlsFiles) -> Result<Arc<dyn ClientCertVerifier>, DoorError> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(ca)? {
-        roots.add(certificate).map_err(|e| unusable(ca, &e))?;
+    for ca in &files.client_cas {
+        for certificate in certificates(ca)? {
+            roots.add(certificate).map_err(|e| unusable(ca, &e))?;
+        }
+    }
+    let mut crls = Vec::new();
+    for path in &files.crls {
+        let read = CertificateRevocationListDer::pem_file_iter(path).map_err(|e| unusable(path, &e))?;
+        let before = crls.len();
+        for crl in read {
+            crls.push(crl.map_err(|e| unusable(path, &e))?);
+        }
+        if crls.len() == before {
+            return Err(unusable(path, &"no revocation list in it"));
+        }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .with_crls(crls)
+        .allow_unknown_revocation_status()
+        .enforce_revocation_expiration()
         .allow_unauthenticated()
         .build()
-        .map_err(|e| unusable(ca, &e))
+        .map_err(|e| unusable(files.crls.first().map_or(first, |path| path), &e))
 }
 
 /// Whom a verified client certificate names: its first DNS name, else its common name.

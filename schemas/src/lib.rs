@@ -14,6 +14,7 @@ mod ids;
 mod limits;
 mod number;
 mod prompt;
+mod reply;
 mod state;
 mod strict;
 mod text;
@@ -31,6 +32,7 @@ pub use limits::{
     OUTCOME_BYTES_MAX, PROMPT_BYTES_MAX, TASK_BYTES_MAX, TOKENS_MAX,
 };
 pub use prompt::{ContentHash, DeadlineMs, Input, Message, Priority, Prompt, Role};
+pub use reply::{CORRELATION_BYTES_MAX, Reply};
 pub use state::{Card, CardModel, CardTask, Event, Health, LinkState, Load, QueueDepth};
 pub use text::PromptText;
 pub use topic::{DeviceTopic, Origin, StateKind, Topic, TopicError};

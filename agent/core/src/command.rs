@@ -78,6 +78,8 @@ pub enum Command {
     },
     /// Send a frame that is not an outcome: `token` at QoS 0, a provisional `answer` at QoS 1.
     Send {
+        /// The job.
+        job: JobId,
         /// To whom.
         device: DeviceId,
         /// How it is written.

@@ -194,6 +194,7 @@ fn record(job: u64) -> anyhow::Result<PromptRecord> {
         bytes: 80,
         stamp: Stamp::now(),
         attempts: 0,
+        reply: tidegate_schemas::Reply::default(),
     })
 }
 

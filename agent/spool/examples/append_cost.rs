@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
-use tidegate_schemas::{DeviceId, Encoding, JobId, Prompt};
+use tidegate_schemas::{DeviceId, Encoding, JobId, Prompt, Reply};
 use tidegate_spool::{Change, Limits, PromptRecord, Spool, Stamp};
 
 /// Text of each prompt, in bytes: a sentence or two.
@@ -106,6 +106,7 @@ fn prompt(job: u64) -> Result<PromptRecord, tidegate_schemas::IdError> {
         bytes: TEXT_BYTES as u32,
         stamp: Stamp::now(),
         attempts: 0,
+        reply: Reply::default(),
     })
 }
 

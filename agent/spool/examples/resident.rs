@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
-use tidegate_schemas::{DeviceId, Encoding, JobId, Prompt};
+use tidegate_schemas::{DeviceId, Encoding, JobId, Prompt, Reply};
 use tidegate_spool::{Change, Counts, Limits, OutcomeRecord, PromptRecord, Spool, SpoolError, Stamp};
 
 /// Prompts under way at once.
@@ -84,16 +84,16 @@ fn counts(spool: &Spool) -> Result<Counts, Failed> {
 fn prompt(job: u64) -> Result<PromptRecord, Failed> {
     let device: DeviceId = format!("press-{}", job % 8).parse()?;
     let prompt = Prompt { id: Some(format!("b3f1-{job}").parse()?), ..Prompt::bare(&"turn it off ".repeat(10)) };
-    let stamp = Stamp::now();
-    Ok(PromptRecord { job: JobId(job), device, prompt, encoding: Encoding::Cbor, bytes: 160, stamp, attempts: 0 })
+    let (job, encoding, stamp, reply) = (JobId(job), Encoding::Cbor, Stamp::now(), Reply::default());
+    Ok(PromptRecord { job, device, prompt, encoding, bytes: 160, stamp, attempts: 0, reply })
 }
 
 fn outcome(job: u64) -> Result<OutcomeRecord, Failed> {
-    let PromptRecord { job, device, prompt, encoding, stamp, .. } = prompt(job)?;
+    let PromptRecord { job, device, prompt, encoding, stamp, reply, .. } = prompt(job)?;
     let hash = prompt.content_hash();
     let frame = vec![b'x'; 350];
     let id = prompt.id;
-    Ok(OutcomeRecord { job, device, id, hash, encoding, frame, notice: None, released: false, stamp })
+    Ok(OutcomeRecord { job, device, id, hash, encoding, frame, notice: None, released: false, stamp, reply })
 }
 
 /// Resident memory of this process, in KiB.

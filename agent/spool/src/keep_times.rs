@@ -10,7 +10,7 @@ use crate::stamp::Stamp;
 use crate::store::{Staged, Store};
 use crate::{Bound, SpoolError};
 use std::path::Path;
-use tidegate_schemas::{ContentHash, Encoding, JobId, Prompt};
+use tidegate_schemas::{ContentHash, Encoding, JobId, Prompt, Reply};
 
 const DAY: u64 = 24 * 3600 * 1000;
 
@@ -21,7 +21,8 @@ fn stamp(boot_ms: u64) -> Stamp {
 fn prompt(job: u64) -> Change {
     let device = "dev-1".parse().unwrap();
     let (prompt, encoding, stamp) = (Prompt::bare("hello"), Encoding::Text, stamp(0));
-    Change::Keep(PromptRecord { job: JobId(job), device, prompt, encoding, bytes: 5, stamp, attempts: 0 })
+    let (bytes, attempts, reply) = (5, 0, Reply::default());
+    Change::Keep(PromptRecord { job: JobId(job), device, prompt, encoding, bytes, stamp, attempts, reply })
 }
 
 fn outcome(job: u64, len: usize, boot_ms: u64) -> Change {
@@ -35,6 +36,7 @@ fn outcome(job: u64, len: usize, boot_ms: u64) -> Change {
         notice: None,
         released: false,
         stamp: stamp(boot_ms),
+        reply: Reply::default(),
     })
 }
 

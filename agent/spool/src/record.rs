@@ -4,7 +4,7 @@ use crate::stamp::Stamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
-use tidegate_schemas::{Answer, ContentHash, DeviceId, Encoding, Escalation, JobId, Prompt, PromptId};
+use tidegate_schemas::{Answer, ContentHash, DeviceId, Encoding, Escalation, JobId, Prompt, PromptId, Reply};
 
 /// An accepted prompt without an outcome.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub struct PromptRecord {
     pub stamp: Stamp,
     /// Attempts marked so far.
     pub attempts: u32,
+    /// Where its outcome goes and with what. Records of older versions have none.
+    #[serde(default, skip_serializing_if = "Reply::is_plain")]
+    pub reply: Reply,
 }
 
 /// An escalation whose outcome is not there yet.
@@ -59,6 +62,9 @@ pub struct OutcomeRecord {
     pub released: bool,
     /// When it was decided.
     pub stamp: Stamp,
+    /// Where it goes and with what. Records of older versions have none.
+    #[serde(default, skip_serializing_if = "Reply::is_plain")]
+    pub reply: Reply,
 }
 
 /// The bytes of the frame are text of an answer: only their number is shown.

@@ -4,18 +4,14 @@ use super::bounds;
 use super::reader::{Asked, Reader, Section};
 use super::shipped::SHIPPED;
 use super::tasks::{self, Cloud};
-use super::{Config, DEFAULT_FILE, DoorConfig, EngineConfig, places};
+use super::{Config, DEFAULT_FILE, EngineConfig, door, places};
 use crate::failure::Failure;
 use crate::link::{Address, Broker, Credentials, TlsPaths, Trust};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tidegate_broker::{Anonymous, DoorLimits, Listener, TlsFiles};
 use tidegate_schemas::Origin;
 use toml::Table;
 
-/// Where the door listens when nobody says it.
-const LISTEN_DEFAULT: &str = "127.0.0.1:1883";
 /// Longest time that a stop takes when nobody says it, in milliseconds: systemd's own default is 90 s, a person's 10 s.
 const DRAIN_MS_DEFAULT: u64 = 10_000;
 /// Context window when nobody says it, in tokens: short commands and their answers.
@@ -111,7 +107,7 @@ fn config(reader: &Reader, root: Section<'_>) -> Option<Config> {
     let drain_section = root.section("drain");
     let drain = Duration::from_millis(drain_section.number(&bounds::DRAIN, DRAIN_MS_DEFAULT));
     drain_section.finish();
-    let door = door(reader, root.section("door"));
+    let door = door::door(reader, root.section("door"));
     root.finish();
     Some(Config { origin, data_dir, control, default_task, tasks, door, engine, spool, limits, bridge, drain })
 }
@@ -126,48 +122,6 @@ fn engine(section: Section<'_>) -> EngineConfig {
     };
     section.finish();
     engine
-}
-
-fn door(reader: &Reader, section: Section<'_>) -> DoorConfig {
-    let why = "Addresses for MQTT 3.1.1 and 5. Off loopback only with users or client certificates.";
-    let plain = addresses(&section, "listen", section.texts("listen", &[LISTEN_DEFAULT], "ADDRESS:PORT", why));
-    let why = "Addresses for MQTT over TLS; needs cert and key.";
-    let secure = addresses(&section, "listen_tls", section.texts("listen_tls", &[], "ADDRESS:PORT", why));
-    let cert = section.path("cert", "a PEM file", "Certificate chain of the TLS addresses.");
-    let key = section.path("key", "a PEM file", "Private key of the certificate.");
-    let client_ca = section.path("client_ca", "a PEM file", "CAs whose client certificates name a device.");
-    let tls = match (cert, key) {
-        (Some(cert), Some(key)) => Some(TlsFiles { cert, key, client_ca }),
-        (None, None) if secure.is_empty() => None,
-        _ => {
-            reader.mistake("door.listen_tls needs both door.cert and door.key".to_owned());
-            None
-        }
-    };
-    let mut listeners: Vec<Listener> = plain.into_iter().map(|addr| Listener { addr, tls: None }).collect();
-    listeners.extend(secure.into_iter().map(|addr| Listener { addr, tls: tls.clone() }));
-    if listeners.is_empty() {
-        reader.mistake("door.listen and door.listen_tls are empty: allowed is at least one ADDRESS:PORT".to_owned());
-    }
-    let values = [("\"loopback\"", Anonymous::LoopbackOnly), ("\"off\"", Anonymous::Off)];
-    let why = "Who may come without a name: peers on loopback, for devices local-*, or nobody.";
-    let anonymous = section.choice("anonymous", &values, Some(0), why).unwrap_or(Anonymous::Off);
-    let users = section.path("users_file", "a file", "Lines user:argon2-hash of those who may connect.");
-    let connections = section.number(&bounds::CONNECTIONS, DoorLimits::default().connections_max as u64);
-    section.finish();
-    let connections_max = usize::try_from(connections).unwrap_or(usize::MAX);
-    DoorConfig { listeners, users, anonymous, connections_max }
-}
-
-fn addresses(section: &Section<'_>, key: &str, texts: Vec<String>) -> Vec<SocketAddr> {
-    let mut found = Vec::new();
-    for text in texts {
-        match text.parse() {
-            Ok(address) => found.push(address),
-            Err(_) => section.wrong(key, &format!("{text:?}"), &"ADDRESS:PORT such as 127.0.0.1:1883"),
-        }
-    }
-    found
 }
 
 fn bridge(section: Section<'_>, present: bool, origin: &Origin) -> Option<Broker> {
@@ -220,7 +174,7 @@ mod tests {
         let config = config.unwrap();
         assert_eq!(config.tasks.keys().map(|t| t.as_str()).collect::<Vec<_>>(), ["action", "intent"]);
         assert_eq!(config.default_task.as_str(), "action");
-        assert_eq!(config.door.listeners[0].addr.to_string(), LISTEN_DEFAULT);
+        assert_eq!(config.door.listeners[0].addr.to_string(), door::LISTEN_DEFAULT);
         assert!(config.bridge.is_none());
     }
 
@@ -258,6 +212,10 @@ mod tests {
             ("[tasks.\"a b\"]", "tasks.a b: task has ' '"),
             ("[door]\nlisten = [\"x\"]", "door.listen = \"x\": allowed is ADDRESS:PORT"),
             ("[door]\nlisten_tls = [\"127.0.0.1:8883\"]", "door.listen_tls needs both"),
+            ("[door]\nbackend = \"mqtt://192.0.2.1:1883\"", "door.backend = \"mqtt://192.0.2.1:1883\": allowed is"),
+            ("[door]\nreply_topics = [\"+/v1/#\"]", "door.reply_topics: \"+/v1/#\" overlaps \"tg/#\""),
+            ("[door]\nclient_ca = [1]", "door.client_ca = a list: allowed is"),
+            ("[door.limits]\nreceive_max = 0", "door.limits.receive_max = 0: allowed is 1 to 65535 publishes"),
             ("engine = 3", "engine = 3: allowed is a section [engine]"),
         ];
         for (text, expect) in cases {

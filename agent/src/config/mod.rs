@@ -2,6 +2,7 @@
 
 mod bounds;
 mod check;
+mod door;
 mod example;
 mod places;
 mod reader;
@@ -15,7 +16,7 @@ pub(crate) use places::{control_candidates, find_model};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
-use tidegate_broker::{Anonymous, Listener};
+use tidegate_broker::{Anonymous, BackendConfig, DoorLimits, Listener};
 use tidegate_core::Task;
 use tidegate_schemas::{Origin, TaskName};
 
@@ -68,10 +69,16 @@ pub(crate) struct DoorConfig {
     pub(crate) listeners: Vec<Listener>,
     /// File of users.
     pub(crate) users: Option<PathBuf>,
+    /// File of rights on general topics.
+    pub(crate) rights: Option<PathBuf>,
+    /// Patterns of Response Topics.
+    pub(crate) reply_topics: Vec<String>,
+    /// What carries general traffic.
+    pub(crate) backend: BackendConfig,
     /// Who may come without a name.
     pub(crate) anonymous: Anonymous,
-    /// Connections at once.
-    pub(crate) connections_max: usize,
+    /// Its bounds.
+    pub(crate) limits: DoorLimits,
 }
 
 /// The model and what it may take.

@@ -185,6 +185,29 @@ impl<'r> Section<'r> {
         Some(self.reader.folder.join(self.text(key, &format!("the path of {what}"), why)?))
     }
 
+    /// One path or a list of them; relative ones count from the file's folder.
+    pub(super) fn paths(&self, key: &'static str, what: &str, why: &'static str) -> Vec<PathBuf> {
+        let allowed = format!("the path of {what}, or a list of such");
+        self.ask(key, None, allowed.clone(), why);
+        let texts: Option<Vec<&str>> = match self.value(key) {
+            None => return Vec::new(),
+            Some(Value::String(text)) => Some(vec![text]),
+            Some(Value::Array(list)) => list.iter().map(Value::as_str).collect(),
+            Some(_) => None,
+        };
+        let Some(texts) = texts else {
+            self.wrong(key, &shown(&self.table[key]), &allowed);
+            return Vec::new();
+        };
+        texts.into_iter().map(|text| self.reader.folder.join(text)).collect()
+    }
+
+    /// A text, with a default.
+    pub(super) fn text_or(&self, key: &'static str, default: &'static str, allowed: &str, why: &'static str) -> String {
+        self.ask(key, Some(format!("{default:?}")), allowed, why);
+        self.quiet_text(key, allowed).unwrap_or_else(|| default.to_owned())
+    }
+
     /// A list of texts, if the key is there.
     pub(super) fn texts(&self, key: &'static str, default: &[&str], allowed: &str, why: &'static str) -> Vec<String> {
         self.ask(key, Some(format!("{default:?}")), allowed, why);

@@ -17,12 +17,13 @@ use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use tidegate_broker::{Door, DoorConfig, DoorLimits};
+use tidegate_broker::{Door, DoorConfig};
 use tidegate_core::{Bridge as Cloud, Consent, Dispatcher, Restored, RestoredEscalation, SeenFinal, Site};
 use tidegate_engine::model_file::{ModelFile, inspect};
 use tidegate_engine::protocol::Start;
 use tidegate_schemas::{CardTask, JobId, LinkState};
 use tidegate_spool::{OpenError, Recovered, Spool};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
@@ -72,7 +73,8 @@ pub(super) async fn build(config: &Config, stop: watch::Sender<bool>) -> Result<
     }
     let hands = Hands { spool, door, engine, bridge, reports };
     let hub = hub(config, (&model_path, &model), recovered, hands, stop);
-    let ears = Ears { inputs: input_ear, reports: report_ear, engine: engine_ear };
+    let hangup = signal(SignalKind::hangup()).map_err(|e| Failure::other(format!("SIGHUP cannot be received: {e}")))?;
+    let ears = Ears { inputs: input_ear, reports: report_ear, engine: engine_ear, hangup };
     Ok(Gateway { hub, ears, tasks, will })
 }
 
@@ -97,12 +99,15 @@ fn start(config: &Config, model_path: PathBuf) -> Start {
 }
 
 fn door_config(config: &Config) -> DoorConfig {
+    let door = config.door.clone();
     DoorConfig {
-        origin: config.origin.clone(),
-        listeners: config.door.listeners.clone(),
-        users: config.door.users.clone(),
-        limits: DoorLimits { connections_max: config.door.connections_max, ..DoorLimits::default() },
-        anonymous: config.door.anonymous,
+        users: door.users,
+        rights: door.rights,
+        reply_topics: door.reply_topics,
+        backend: door.backend,
+        limits: door.limits,
+        anonymous: door.anonymous,
+        ..DoorConfig::new(config.origin.clone(), door.listeners)
     }
 }
 
@@ -126,6 +131,7 @@ fn hub(
         dispatcher: Dispatcher::new(site, calibrations, recovered.next_job),
         hands,
         tickets: Tickets::default(),
+        asking: tidegate_schemas::Reply::default(),
         facts: HashMap::new(),
         ready: HashMap::new(),
         pending: Pending::default(),
@@ -195,7 +201,7 @@ fn restore(hub: &mut Hub, recovered: Recovered) {
     let mut jobs = Vec::with_capacity(prompts);
     for record in recovered.prompts {
         let (job, prompt) = (record.job, Arc::new(record.prompt));
-        let facts = Facts { hash: prompt.content_hash(), task: prompt.task.clone() };
+        let facts = Facts { hash: prompt.content_hash(), task: prompt.task.clone(), reply: record.reply };
         hub.facts.insert(job, facts);
         jobs.push(Restored {
             job,

@@ -1,10 +1,11 @@
 //! Outcomes on their way to devices: which ones wait, and what exactly is sent.
 
 use std::collections::{BTreeSet, HashMap};
+use tidegate_broker::Outgoing;
 use tidegate_core::Command;
 use tidegate_schemas::{
     ContentHash, DeviceId, Encoding, ErrorCode, ErrorFrame, Frame, JobId, OUTCOME_BYTES_MAX, PROMPT_BYTES_MAX,
-    PromptId, Route, cbor,
+    PromptId, Reply, Route, cbor,
 };
 use tidegate_spool::{OutcomeRecord, Stamp};
 
@@ -44,6 +45,8 @@ pub(super) struct Facts {
     pub(super) hash: ContentHash,
     /// Its task, as the prompt names it.
     pub(super) task: Option<tidegate_schemas::TaskName>,
+    /// Where its outcome goes and with what.
+    pub(super) reply: Reply,
 }
 
 /// The record of an outcome: its exact bytes, and what is delivered instead where they are too many for the device.
@@ -59,7 +62,9 @@ pub(super) fn record(conclude: Command, facts: Option<&Facts>) -> Option<Outcome
     let max = max_bytes.and_then(|max| usize::try_from(max).ok()).filter(|max| frame.len() > *max);
     let notice = max.map(|max| too_large(encoding, id.clone(), frame.len(), max));
     let hash = facts.map_or(ContentHash([0; 16]), |facts| facts.hash);
-    Some(OutcomeRecord { job, device, id, hash, encoding, frame, notice, released: false, stamp: Stamp::now() })
+    let reply = facts.map(|facts| facts.reply.clone()).unwrap_or_default();
+    let stamp = Stamp::now();
+    Some(OutcomeRecord { job, device, id, hash, encoding, frame, notice, released: false, stamp, reply })
 }
 
 fn too_large(encoding: Encoding, id: Option<PromptId>, bytes: usize, max: usize) -> Vec<u8> {
@@ -71,6 +76,12 @@ fn too_large(encoding: Encoding, id: Option<PromptId>, bytes: usize, max: usize)
 /// What is delivered at first.
 pub(super) fn delivered(record: OutcomeRecord) -> Vec<u8> {
     record.notice.unwrap_or(record.frame)
+}
+
+/// The same on its way.
+pub(super) fn outgoing(mut record: OutcomeRecord) -> Outgoing {
+    let (job, reply) = (record.job, std::mem::take(&mut record.reply));
+    Outgoing { job, payload: delivered(record).into(), reply }
 }
 
 /// What is sent when it is asked for again: the whole frame, its route now `stored`.

@@ -62,7 +62,7 @@ impl Hub {
 
     fn concluded(&mut self, record: OutcomeRecord) {
         let (device, job) = (record.device.clone(), record.job);
-        self.ready.insert(job, delivery::delivered(record).into());
+        self.ready.insert(job, delivery::outgoing(record));
         self.ended(&device, job);
     }
 

@@ -8,12 +8,11 @@ use super::view::View;
 use crate::engine::EngineCommand;
 use crate::failure::Failure;
 use crate::schema::Checker;
-use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 use tidegate_broker::{Door, Outgoing, Verdict};
 use tidegate_core::{Arrival, Dispatcher, Event, Ticket};
-use tidegate_schemas::{Encoding, JobId, TaskName};
+use tidegate_schemas::{Encoding, JobId, Reply, TaskName};
 use tidegate_spool::Spool;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
@@ -30,22 +29,27 @@ const IDLE_MIN: Duration = Duration::from_millis(1);
 #[derive(Default)]
 pub(super) struct Tickets {
     next: u64,
-    waiting: HashMap<Ticket, (Encoding, oneshot::Sender<Verdict>)>,
+    waiting: HashMap<Ticket, (Encoding, Reply, oneshot::Sender<Verdict>)>,
 }
 
 impl Tickets {
-    fn add(&mut self, encoding: Encoding, reply: oneshot::Sender<Verdict>) -> Ticket {
+    fn add(&mut self, encoding: Encoding, reply_to: Reply, reply: oneshot::Sender<Verdict>) -> Ticket {
         self.next += 1;
         let ticket = Ticket(self.next);
-        self.waiting.insert(ticket, (encoding, reply));
+        self.waiting.insert(ticket, (encoding, reply_to, reply));
         ticket
     }
 
     /// Ends a wait. Its client may be gone meanwhile.
     pub(super) fn end(&mut self, ticket: Ticket, verdict: impl FnOnce(Encoding) -> Verdict) {
-        if let Some((encoding, reply)) = self.waiting.remove(&ticket) {
+        if let Some((encoding, _, reply)) = self.waiting.remove(&ticket) {
             let _ = reply.send(verdict(encoding));
         }
+    }
+
+    /// Where what that publish asks for goes, if it says so.
+    pub(super) fn reply(&self, ticket: Ticket) -> Option<Reply> {
+        self.waiting.get(&ticket).map(|(_, reply, _)| reply.clone()).filter(|reply| !reply.is_plain())
     }
 }
 
@@ -64,10 +68,12 @@ pub(super) struct Hub {
     pub(super) dispatcher: Dispatcher,
     pub(super) hands: Hands,
     pub(super) tickets: Tickets,
+    /// Where the outcome of the prompt goes that is being handed to the dispatcher.
+    pub(super) asking: Reply,
     /// What the store must know of each open job.
     pub(super) facts: HashMap<JobId, Facts>,
     /// Frames of outcomes between disk and door.
-    pub(super) ready: HashMap<JobId, Bytes>,
+    pub(super) ready: HashMap<JobId, Outgoing>,
     pub(super) pending: Pending,
     pub(super) checkers: HashMap<TaskName, Checker>,
     pub(super) default_task: TaskName,
@@ -98,6 +104,10 @@ impl Hub {
                         self.view.draining = true;
                         self.step(Event::Drain);
                     }
+                }
+                Some(()) = ears.hangup.recv() => {
+                    info!("reading certificates, users and rights again");
+                    self.hands.door.reload();
                 }
                 failure = self.hands.door.failed() => self.fatal = Some(Failure::other(failure)),
                 Some(input) = ears.inputs.recv() => self.input(input),
@@ -164,12 +174,15 @@ impl Hub {
 
     fn input(&mut self, input: Input) {
         match input {
-            Input::Prompt { device, prompt, encoding, bytes, reply } => {
-                let ticket = self.tickets.add(encoding, reply);
+            Input::Prompt { device, prompt, encoding, bytes, reply_to, reply } => {
+                let ticket = self.tickets.add(encoding, reply_to.clone(), reply);
+                // A prompt that is accepted is kept within this step.
+                self.asking = reply_to;
                 self.step(Event::Arrived(Arrival { ticket, device, prompt, encoding, bytes }));
+                self.asking = Reply::default();
             }
-            Input::Control { device, control, encoding, reply } => {
-                let ticket = self.tickets.add(encoding, reply);
+            Input::Control { device, control, encoding, reply_to, reply } => {
+                let ticket = self.tickets.add(encoding, reply_to, reply);
                 self.step(Event::Controlled { ticket, device, control, encoding });
             }
             Input::Pending { device, after, max, reply } => {
@@ -206,7 +219,7 @@ async fn gather(spool: Spool, jobs: Vec<JobId>, reply: oneshot::Sender<Vec<Outgo
             let _ = sender.send(record);
         });
         if let Ok(Some(record)) = read.await {
-            found.push(Outgoing { job, payload: super::delivery::delivered(record).into() });
+            found.push(super::delivery::outgoing(record));
         }
     }
     let _ = reply.send(found);

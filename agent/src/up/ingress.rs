@@ -22,14 +22,14 @@ impl Keeper for Ingress {
     fn prompt(&self, submission: Submission) -> Kept<Verdict> {
         let inputs = self.inputs.clone();
         Box::pin(async move {
-            let Submission { device, payload, expiry_ms, .. } = submission;
+            let Submission { device, payload, expiry_ms, reply: reply_to, .. } = submission;
             let (prompt, encoding) = match decode_prompt(&payload) {
                 Ok(found) => found,
                 Err(error) => return refused(&payload, &error),
             };
             let prompt = Arc::new(with_expiry(prompt, expiry_ms));
             let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-            let ask = |reply| Input::Prompt { device, prompt, encoding, bytes, reply };
+            let ask = |reply| Input::Prompt { device, prompt, encoding, bytes, reply_to, reply };
             verdict(&inputs, encoding, ask).await
         })
     }
@@ -37,12 +37,13 @@ impl Keeper for Ingress {
     fn control(&self, submission: Submission) -> Kept<Verdict> {
         let inputs = self.inputs.clone();
         Box::pin(async move {
-            let Submission { device, payload, .. } = submission;
+            let Submission { device, payload, reply: reply_to, .. } = submission;
             let (control, encoding) = match decode_control(&payload) {
                 Ok(found) => found,
                 Err(error) => return refused(&payload, &error),
             };
-            verdict(&inputs, encoding, |reply| Input::Control { device, control, encoding, reply }).await
+            let ask = |reply| Input::Control { device, control, encoding, reply_to, reply };
+            verdict(&inputs, encoding, ask).await
         })
     }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use tidegate_broker::{Outgoing, Verdict};
 use tidegate_core::{Event, Ticket};
-use tidegate_schemas::{Control, DeviceId, Encoding, JobId, Prompt, PromptId, Resolution};
+use tidegate_schemas::{Control, DeviceId, Encoding, JobId, Prompt, PromptId, Reply, Resolution};
 use tidegate_spool::{Change, Counts, OutcomeRecord, SpoolError};
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,6 +21,8 @@ pub(super) enum Input {
         encoding: Encoding,
         /// Bytes of the payload.
         bytes: u32,
+        /// Where the outcome goes and with what.
+        reply_to: Reply,
         /// Waits for the verdict.
         reply: oneshot::Sender<Verdict>,
     },
@@ -32,6 +34,8 @@ pub(super) enum Input {
         control: Control,
         /// How it writes.
         encoding: Encoding,
+        /// Where what it asks for goes and with what.
+        reply_to: Reply,
         /// Waits for the verdict.
         reply: oneshot::Sender<Verdict>,
     },
@@ -132,6 +136,8 @@ pub(super) struct Ears {
     pub(super) reports: mpsc::UnboundedReceiver<Report>,
     /// From the engine.
     pub(super) engine: mpsc::Receiver<EngineReport>,
+    /// SIGHUP: certificates, users and rights are to be read again.
+    pub(super) hangup: tokio::signal::unix::Signal,
 }
 
 /// What the bridge is told.

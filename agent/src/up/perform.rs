@@ -47,17 +47,18 @@ impl Hub {
                 record.map(Box::new).into_iter().for_each(|record| self.submit(Task::Conclude(record)));
             }
             Command::Deliver { job, device } => self.deliver(job, &device),
-            Command::Send { device, encoding, frame } => self.send(&device, encoding, &frame),
+            Command::Send { job, device, encoding, frame } => self.send(job, &device, encoding, &frame),
             Command::Note(note) => self.note(&note),
         }
     }
 
     fn keep(&mut self, keepsake: Keepsake) {
         let Keepsake { job, device, prompt, encoding, bytes, .. } = keepsake;
-        let facts = Facts { hash: prompt.content_hash(), task: prompt.task.clone() };
+        let reply = std::mem::take(&mut self.asking);
+        let facts = Facts { hash: prompt.content_hash(), task: prompt.task.clone(), reply: reply.clone() };
         self.facts.insert(job, facts);
         let prompt = (*prompt).clone();
-        let record = PromptRecord { job, device, prompt, encoding, bytes, stamp: Stamp::now(), attempts: 0 };
+        let record = PromptRecord { job, device, prompt, encoding, bytes, stamp: Stamp::now(), attempts: 0, reply };
         self.submit_as(Change::Keep(record), Task::Keep(job));
     }
 
@@ -92,10 +93,11 @@ impl Hub {
         }
     }
 
-    fn send(&self, device: &DeviceId, encoding: Encoding, frame: &Frame) {
+    fn send(&self, job: JobId, device: &DeviceId, encoding: Encoding, frame: &Frame) {
         let how = if matches!(frame, Frame::Answer(_)) { Ephemeral::Provisional } else { Ephemeral::Lossy };
         if let Some(payload) = encoding.frame(frame) {
-            self.hands.door.send(device, payload.into(), how);
+            let reply = self.facts.get(&job).map(|facts| facts.reply.clone()).unwrap_or_default();
+            self.hands.door.send_to(device, payload.into(), how, reply);
         }
     }
 
@@ -113,13 +115,14 @@ impl Hub {
             let error = ErrorFrame { id: None, code: ErrorCode::UnknownId, message, retry_after_ms: None };
             return self.tickets.end(ticket, |encoding| refusal(encoding, error));
         };
-        self.hands.door.send(device, delivery::fetched(*record).into(), Ephemeral::Outcome);
+        let reply = self.tickets.reply(ticket).unwrap_or_else(|| record.reply.clone());
+        self.hands.door.send_to(device, delivery::fetched(*record).into(), Ephemeral::Outcome, reply);
         self.tickets.end(ticket, |_| Verdict::Kept { frame: None });
     }
 
     fn deliver(&mut self, job: JobId, device: &DeviceId) {
-        if let Some(payload) = self.ready.remove(&job) {
-            return self.hands.door.outcome_ready(device, job, payload);
+        if let Some(outgoing) = self.ready.remove(&job) {
+            return self.hands.door.deliver(device, outgoing);
         }
         let reports = self.hands.reports.clone();
         self.hands.spool.outcome(job, move |record| {
@@ -130,8 +133,8 @@ impl Hub {
     /// A stored outcome was read, to be delivered.
     pub(super) fn read(&mut self, record: Option<Box<OutcomeRecord>>) {
         let Some(record) = record.filter(|record| !record.released) else { return };
-        let (device, job) = (record.device.clone(), record.job);
-        self.hands.door.outcome_ready(&device, job, delivery::delivered(*record).into());
+        let device = record.device.clone();
+        self.hands.door.deliver(&device, delivery::outgoing(*record));
     }
 
     /// A resolution from the cloud: what fits neither task nor size is dropped, the rest is the dispatcher's.

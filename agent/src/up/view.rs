@@ -52,13 +52,13 @@ impl View {
         }
     }
 
-    fn health(&self) -> Health {
+    fn health(&self, door: Vec<String>) -> Health {
         let engine = self.engine_fault.iter().map(|why| format!("engine: {why}"));
         Health {
             online: !self.draining,
             link: self.link,
             engine_ready: self.child.is_some(),
-            faults: self.faults.iter().cloned().chain(engine).collect(),
+            faults: self.faults.iter().cloned().chain(engine).chain(door).collect(),
             version: VERSION.to_owned(),
         }
     }
@@ -113,7 +113,7 @@ impl Hub {
     /// Publishes what changed since it was told last.
     pub(super) fn tell(&mut self) {
         let states = [
-            (StateKind::Health, payload(&self.view.health())),
+            (StateKind::Health, payload(&self.view.health(self.hands.door.faults()))),
             (StateKind::Card, payload(&self.view.card())),
             (StateKind::Load, payload(&self.load())),
         ];
@@ -140,7 +140,7 @@ impl Hub {
             "gateway": view.origin.gateway,
             "uptime_ms": u64::try_from(view.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             "draining": view.draining,
-            "health": view.health(),
+            "health": view.health(self.hands.door.faults()),
             "engine": { "ready": view.child.is_some(), "pid": view.engine_pid, "restarts": view.engine_restarts,
                 "model": view.model, "decode_tokens_per_s": load.decode_tokens_per_s },
             "load": self.load(),
@@ -151,6 +151,7 @@ impl Hub {
                 "stray_resolutions": load.stray_resolutions, "unfit_resolutions": view.misfits },
             "door": { "addresses": self.hands.door.local_addrs(), "connections": door.connections,
                 "publishes": door.publishes, "refused": door.refused, "dropped_frames": door.dropped_frames,
+                "throttled": door.throttled,
                 "backend_restarts": door.backend_restarts },
             "tasks": view.tasks,
         })

@@ -33,6 +33,36 @@ pub(crate) fn peek_version(buffer: &[u8]) -> Option<Version> {
     }
 }
 
+/// What stands at the front of a PUBLISH whose payload need not be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PublishHead {
+    /// Bytes of the whole packet.
+    pub(crate) bytes: usize,
+    pub(crate) qos: QoS,
+    /// Zero at QoS 0.
+    pub(crate) id: u16,
+}
+
+/// Reads it; `None` while bytes are missing.
+///
+/// # Errors
+/// What starts here is no PUBLISH.
+pub(crate) fn publish_head(buffer: &[u8]) -> Result<Option<PublishHead>, Malformed> {
+    let Some((first, rest)) = buffer.split_first() else { return Ok(None) };
+    if first >> 4 != 3 {
+        return Err(Malformed { reason: reason::TOO_LARGE, what: "a packet that is no PUBLISH is over the limit" });
+    }
+    let qos = QoS::from_bits((first >> 1) & 3)?;
+    let Some((len, digits)) = varint(rest)? else { return Ok(None) };
+    let mut r = Reader::new(Bytes::copy_from_slice(&rest[digits..rest.len().min(digits + HEAD_BYTES_MAX)]));
+    let Ok(_topic) = r.bytes() else { return Ok(None) };
+    let id = if qos == QoS::AtMostOnce { Ok(0) } else { r.u16() };
+    Ok(id.ok().map(|id| PublishHead { bytes: 1 + digits + len as usize, qos, id }))
+}
+
+/// Topic with its length, and packet identifier, at most, in bytes.
+const HEAD_BYTES_MAX: usize = 2 + u16::MAX as usize + 2;
+
 fn packet(first: u8, mut r: Reader, version: Version) -> Result<Packet, Malformed> {
     let (kind, flags) = (first >> 4, first & 0x0f);
     let flags_due = if matches!(kind, 6 | 8 | 10) { 2 } else { 0 };

@@ -53,6 +53,8 @@ pub(crate) mod reason {
     pub(crate) const ALIAS_INVALID: u8 = 0x94;
     pub(crate) const TOO_LARGE: u8 = 0x95;
     pub(crate) const QUOTA: u8 = 0x97;
+    pub(crate) const RETAIN_UNSUPPORTED: u8 = 0x9A;
+    pub(crate) const QOS_UNSUPPORTED: u8 = 0x9B;
     pub(crate) const SHARED_UNSUPPORTED: u8 = 0x9E;
     pub(crate) const SUBSCRIPTION_ID: u8 = 0xA1;
 }

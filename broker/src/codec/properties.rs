@@ -1,4 +1,5 @@
-//! Properties of MQTT 5: those that the door acts on or sets. The others are checked and passed over.
+//! Properties of MQTT 5: those of messages whole, those of connections that the door acts on or sets. The others are
+//! checked and passed over.
 
 use super::packet::{Malformed, QoS};
 use super::reader::Reader;
@@ -27,8 +28,13 @@ pub(crate) struct Properties {
     pub(crate) response_topic: Option<String>,
     pub(crate) correlation: Option<Bytes>,
     pub(crate) topic_alias: Option<u16>,
-    pub(crate) traceparent: Option<String>,
-    pub(crate) subscription_id: Option<u32>,
+    /// Payload Format Indicator: 1 is UTF-8.
+    pub(crate) payload_format: Option<u8>,
+    pub(crate) content_type: Option<String>,
+    /// User properties, in their order (MQTT 5.0, 3.3.2.3.7).
+    pub(crate) user: Vec<(String, String)>,
+    /// One in SUBSCRIBE; as many as subscriptions matched in a PUBLISH of a server.
+    pub(crate) subscription_ids: Vec<u32>,
     pub(crate) session_expiry_s: Option<u32>,
     pub(crate) receive_max: Option<u16>,
     pub(crate) packet_bytes_max: Option<u32>,
@@ -39,6 +45,8 @@ pub(crate) struct Properties {
     pub(crate) assigned_client_id: Option<String>,
     pub(crate) server_keep_alive_s: Option<u16>,
     pub(crate) qos_max: Option<u8>,
+    pub(crate) retain_available: Option<u8>,
+    pub(crate) wildcard_available: Option<u8>,
     pub(crate) shared_available: Option<u8>,
     pub(crate) subscription_ids_available: Option<u8>,
     pub(crate) reason_string: Option<String>,
@@ -103,13 +111,10 @@ impl Properties {
             0x08 => set(&mut self.response_topic, r.text()?)?,
             0x09 => set(&mut self.correlation, r.bytes()?)?,
             0x23 => set(&mut self.topic_alias, r.u16()?)?,
-            SUBSCRIPTION_ID => set(&mut self.subscription_id, nonzero(r.varint()?)?)?,
-            USER_PROPERTY => {
-                let (name, value) = (r.text()?, r.text()?);
-                if name == "traceparent" {
-                    self.traceparent.get_or_insert(value);
-                }
-            }
+            0x01 => set(&mut self.payload_format, flag(r)?)?,
+            0x03 => set(&mut self.content_type, r.text()?)?,
+            SUBSCRIPTION_ID => self.subscription_ids.push(nonzero(r.varint()?)?),
+            USER_PROPERTY => self.user.push((r.text()?, r.text()?)),
             _ => return Ok(false),
         }
         Ok(true)
@@ -127,12 +132,31 @@ impl Properties {
             0x12 => set(&mut self.assigned_client_id, r.text()?)?,
             0x13 => set(&mut self.server_keep_alive_s, r.u16()?)?,
             0x24 => set(&mut self.qos_max, flag(r)?)?,
+            0x25 => set(&mut self.retain_available, flag(r)?)?,
+            0x28 => set(&mut self.wildcard_available, flag(r)?)?,
             0x2a => set(&mut self.shared_available, flag(r)?)?,
             0x29 => set(&mut self.subscription_ids_available, flag(r)?)?,
             REASON_STRING => set(&mut self.reason_string, r.text()?)?,
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// What a message says of itself, without what belongs to one connection: alias and subscription identifiers.
+    pub(crate) fn of_message(self) -> Self {
+        Self { topic_alias: None, subscription_ids: Vec::new(), ..self }
+    }
+
+    /// Bytes of all of them, encoded.
+    pub(crate) fn encoded_bytes(&self) -> usize {
+        let mut bytes = BytesMut::new();
+        self.write(&mut bytes);
+        bytes.len()
+    }
+
+    /// The first user property `traceparent` (W3C Trace Context for MQTT).
+    pub(crate) fn traceparent(&self) -> Option<&str> {
+        self.user.iter().find(|(name, _)| name == "traceparent").map(|(_, value)| value.as_str())
     }
 
     pub(super) fn write(&self, out: &mut BytesMut) {
@@ -142,13 +166,15 @@ impl Properties {
         put_text(w, 0x08, self.response_topic.as_deref());
         put_bytes(w, 0x09, self.correlation.as_deref());
         put_u16(w, 0x23, self.topic_alias);
-        if let Some(value) = &self.traceparent {
-            put_text(w, USER_PROPERTY, Some("traceparent"));
+        put_u8(w, 0x01, self.payload_format);
+        put_text(w, 0x03, self.content_type.as_deref());
+        for (name, value) in &self.user {
+            put_text(w, USER_PROPERTY, Some(name));
             write_bytes(w, value.as_bytes());
         }
-        if let Some(id) = self.subscription_id {
+        for id in &self.subscription_ids {
             w.put_u8(SUBSCRIPTION_ID);
-            write_varint(w, id);
+            write_varint(w, *id);
         }
         put_u32(w, 0x11, self.session_expiry_s);
         put_u16(w, 0x21, self.receive_max);
@@ -160,6 +186,8 @@ impl Properties {
         put_text(w, 0x12, self.assigned_client_id.as_deref());
         put_u16(w, 0x13, self.server_keep_alive_s);
         put_u8(w, 0x24, self.qos_max);
+        put_u8(w, 0x25, self.retain_available);
+        put_u8(w, 0x28, self.wildcard_available);
         put_u8(w, 0x2a, self.shared_available);
         put_u8(w, 0x29, self.subscription_ids_available);
         put_text(w, REASON_STRING, self.reason_string.as_deref());
@@ -182,8 +210,8 @@ impl Passed {
         }
         self.seen |= bit;
         match id {
-            0x01 | 0x19 | 0x25 | 0x28 => flag(r).map(drop),
-            0x03 | 0x1a | 0x1c => r.text().map(drop),
+            0x19 => flag(r).map(drop),
+            0x1a | 0x1c => r.text().map(drop),
             0x16 => r.bytes().map(drop),
             _ => Err(Malformed::packet("an unknown property")),
         }

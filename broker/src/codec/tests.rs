@@ -62,12 +62,14 @@ fn properties() -> impl Strategy<Value = Properties> {
     let id = proptest::option::of(any::<u32>());
     let blob = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from));
     (id, proptest::option::of(text()), blob, proptest::option::of(1..99_u16), proptest::option::of(text())).prop_map(
-        |(message_expiry_s, response_topic, correlation, topic_alias, traceparent)| Properties {
+        |(message_expiry_s, response_topic, correlation, topic_alias, user)| Properties {
             message_expiry_s,
             response_topic,
             correlation,
             topic_alias,
-            traceparent,
+            user: user.iter().map(|value| ("name".to_owned(), value.clone())).collect(),
+            content_type: user,
+            payload_format: message_expiry_s.map(|s| (s & 1) as u8),
             ..Properties::default()
         },
     )

@@ -2,36 +2,36 @@
 //! after them.
 
 use super::{Connection, End, Later, Pulled, Waiting};
-use crate::codec::{Packet, Properties, Publish, QoS, Version};
+use crate::codec::{Ack, Packet, Properties, Publish, QoS, Version, reason};
 use crate::hall::Note;
 use crate::keeper::{Ephemeral, Outgoing};
 use crate::rights::answer_topic;
 use crate::session::{Sent, What};
 use crate::stats::count;
 use bytes::Bytes;
-use tidegate_schemas::{DeviceId, Encoding, ErrorCode, ErrorFrame, Frame, PromptId, cbor};
+use tidegate_schemas::{DeviceId, Encoding, ErrorCode, ErrorFrame, Frame, PromptId, Reply, cbor};
 
 /// Outcomes that are asked of the keeper at once for a client that acknowledges nothing.
 const UNACKNOWLEDGED_ROOM: usize = 16;
 /// Fixed header, topic length, packet id and property length of a publish, at most, in bytes.
 const PUBLISH_FRAMING_BYTES: usize = 16;
 
-/// The publish that carries a [`Sent`], at QoS 1.
+/// The publish that carries a [`Sent`].
 pub(super) fn publish(sent: &Sent) -> Publish {
     Publish {
         dup: false,
-        qos: QoS::AtLeastOnce,
+        qos: sent.qos,
         // A retained general message keeps its flag; the door's own frames are never retained.
         retain: matches!(sent.what, What::General { retain: true, .. }),
         topic: sent.topic.clone(),
         id: sent.id,
-        properties: Properties::default(),
+        properties: sent.properties.as_deref().cloned().unwrap_or_default(),
         payload: sent.payload.clone(),
     }
 }
 
 impl Connection {
-    /// How many more QoS 1 publishes the client takes now.
+    /// How many more QoS 1 and 2 publishes the client takes now.
     fn room(&self) -> usize {
         self.client.receive_max.saturating_sub(self.session.inflight.len())
     }
@@ -42,18 +42,40 @@ impl Connection {
                 self.session.feeds.look_again_everywhere();
                 Ok(())
             }
-            Note::Frame { device, payload, how } => self.frame(&device, payload, how),
+            Note::Rights => self.rights_changed(),
+            Note::Frame { device, payload, how, reply } => self.frame(&device, payload, how, &reply),
             Note::Outcome { device, outgoing } => self.outcome(&device, outgoing),
         }
     }
 
-    fn frame(&mut self, device: &DeviceId, payload: Bytes, how: Ephemeral) -> Result<(), End> {
-        let Some(qos) = self.session.hears(device) else { return Ok(()) };
-        if how == Ephemeral::Lossy || qos == QoS::AtMostOnce {
-            return self.frame_now(device, payload, how, None);
+    /// The topic of a frame, and how the session hears of it there.
+    fn heard(&self, device: &DeviceId, reply: &Reply) -> Option<(String, QoS)> {
+        let qos = self.session.hears(device, reply.topic.as_deref())?;
+        let topic = reply.topic.clone().unwrap_or_else(|| answer_topic(&self.shared.origin, device));
+        Some((topic, qos))
+    }
+
+    /// What MQTT 5 says beside a frame: Correlation Data, and the identifiers of the subscriptions that it comes by
+    /// (MQTT 5.0, 3.3.2.3.8).
+    fn said(&self, device: &DeviceId, reply: &Reply) -> Option<Box<Properties>> {
+        if self.client.version == Version::V4 {
+            return None;
         }
-        let topic = answer_topic(&self.shared.origin, device);
-        self.queue(Waiting { topic, payload, what: What::Frame })
+        let correlation = reply.correlation.as_ref().map(|bytes| Bytes::copy_from_slice(bytes));
+        let subscription_ids = self.session.identifiers(device, reply.topic.as_deref());
+        if correlation.is_none() && subscription_ids.is_empty() {
+            return None;
+        }
+        Some(Box::new(Properties { correlation, subscription_ids, ..Properties::default() }))
+    }
+
+    fn frame(&mut self, device: &DeviceId, payload: Bytes, how: Ephemeral, reply: &Reply) -> Result<(), End> {
+        let Some((topic, qos)) = self.heard(device, reply) else { return Ok(()) };
+        if how == Ephemeral::Lossy || qos == QoS::AtMostOnce {
+            return self.frame_now(device, payload, how, reply);
+        }
+        let properties = self.said(device, reply);
+        self.queue(Waiting { qos: QoS::AtLeastOnce, topic, payload, properties, what: What::Frame })
     }
 
     /// Sends a frame before anything that is sent after this call: at QoS 0 if it is lossy, subscribed so, or the
@@ -63,35 +85,32 @@ impl Connection {
         device: &DeviceId,
         payload: Bytes,
         how: Ephemeral,
-        correlation: Option<Bytes>,
+        reply: &Reply,
     ) -> Result<(), End> {
-        let Some(qos) = self.session.hears(device) else { return Ok(()) };
-        let topic = answer_topic(&self.shared.origin, device);
-        if self.is_slow() && how == Ephemeral::Lossy || !self.fits(&topic, &payload) {
+        let Some((topic, qos)) = self.heard(device, reply) else { return Ok(()) };
+        let properties = self.said(device, reply);
+        if self.is_slow() && how == Ephemeral::Lossy || !self.fits(&topic, &payload, properties.as_deref()) {
             count(&self.shared.counters.dropped_frames);
             return Ok(());
         }
-        if how == Ephemeral::Lossy || qos == QoS::AtMostOnce || self.room() == 0 {
-            return self.send_unacknowledged(topic, payload, correlation);
-        }
-        self.send_acknowledged(Waiting { topic, payload, what: What::Frame })
+        let lossy = how == Ephemeral::Lossy || qos == QoS::AtMostOnce || self.room() == 0;
+        let qos = if lossy { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+        self.send_now(Waiting { qos, topic, payload, properties, what: What::Frame })
     }
 
-    fn send_unacknowledged(&mut self, topic: String, payload: Bytes, correlation: Option<Bytes>) -> Result<(), End> {
-        let properties = Properties { correlation, ..Properties::default() };
-        let (dup, qos, retain, id) = (false, QoS::AtMostOnce, false, 0);
-        self.send(&Packet::Publish(Box::new(Publish { dup, qos, retain, topic, id, properties, payload })))
-    }
-
-    fn send_acknowledged(&mut self, waiting: Waiting) -> Result<(), End> {
-        let Waiting { topic, payload, what } = waiting;
-        let sent = Sent { id: self.session.next_id(), topic, payload, what };
+    /// Sends a publish; above QoS 0 it is in flight from now on.
+    fn send_now(&mut self, waiting: Waiting) -> Result<(), End> {
+        let Waiting { qos, topic, payload, properties, what } = waiting;
+        let id = if qos == QoS::AtMostOnce { 0 } else { self.session.next_id() };
+        let sent = Sent { id, qos, topic, payload, properties, released: false, what };
         let packet = Packet::Publish(Box::new(publish(&sent)));
-        self.session.inflight.push_back(sent);
+        if qos != QoS::AtMostOnce {
+            self.session.inflight.push_back(sent);
+        }
         self.send(&packet)
     }
 
-    /// Puts a QoS 1 publish behind those that wait for room in the window.
+    /// Puts a publish above QoS 0 behind those that wait for room in the window.
     fn queue(&mut self, waiting: Waiting) -> Result<(), End> {
         self.waiting_bytes += waiting.payload.len() + waiting.topic.len();
         self.waiting.push_back(waiting);
@@ -107,23 +126,28 @@ impl Connection {
             && let Some(waiting) = self.waiting.pop_front()
         {
             self.waiting_bytes -= waiting.payload.len() + waiting.topic.len();
-            if self.fits(&waiting.topic, &waiting.payload) {
-                self.send_acknowledged(waiting)?;
+            if self.fits(&waiting.topic, &waiting.payload, waiting.properties.as_deref()) {
+                self.send_now(waiting)?;
             } else {
                 count(&self.shared.counters.dropped_frames);
-                self.meant(&waiting.what);
+                self.meant(&waiting.what, waiting.qos, reason::SUCCESS);
             }
         }
         Ok(())
     }
 
-    fn fits(&self, topic: &str, payload: &[u8]) -> bool {
-        payload.len() + topic.len() + PUBLISH_FRAMING_BYTES <= self.client.packet_bytes_max
+    fn fits(&self, topic: &str, payload: &[u8], properties: Option<&Properties>) -> bool {
+        let max = self.client.packet_bytes_max;
+        if max == usize::MAX {
+            return true;
+        }
+        let said = properties.map_or(0, Properties::encoded_bytes);
+        payload.len() + topic.len() + said + PUBLISH_FRAMING_BYTES <= max
     }
 
     /// An outcome that just arose.
     fn outcome(&mut self, device: &DeviceId, outgoing: Outgoing) -> Result<(), End> {
-        let Some(qos) = self.session.hears(device) else { return Ok(()) };
+        let Some((topic, qos)) = self.heard(device, &outgoing.reply) else { return Ok(()) };
         let has_room = !self.is_slow() && (qos == QoS::AtMostOnce || self.room() > 0);
         if !has_room {
             self.session.feeds.look_again(device);
@@ -132,20 +156,18 @@ impl Connection {
         if !self.session.feeds.is_next(device) || !self.session.feeds.is_new(device, outgoing.job) {
             return Ok(());
         }
-        self.send_outcome(device, qos, outgoing)
+        self.send_outcome(device, (topic, qos), outgoing)
     }
 
-    fn send_outcome(&mut self, device: &DeviceId, qos: QoS, outgoing: Outgoing) -> Result<(), End> {
-        let Outgoing { job, mut payload } = outgoing;
-        let topic = answer_topic(&self.shared.origin, device);
-        if !self.fits(&topic, &payload) {
+    fn send_outcome(&mut self, device: &DeviceId, (topic, qos): (String, QoS), outgoing: Outgoing) -> Result<(), End> {
+        let Outgoing { job, mut payload, reply } = outgoing;
+        let properties = self.said(device, &reply);
+        if !self.fits(&topic, &payload, properties.as_deref()) {
             payload = too_large(&payload, self.client.packet_bytes_max);
         }
         self.session.feeds.sent(device, job);
-        if qos == QoS::AtMostOnce {
-            return self.send_unacknowledged(topic, payload, None);
-        }
-        self.send_acknowledged(Waiting { topic, payload, what: What::Outcome { device: device.clone(), job } })
+        let what = What::Outcome { device: device.clone(), job };
+        self.send_now(Waiting { qos, topic, payload, properties, what })
     }
 
     /// Asks the keeper for what feeds that are behind have not sent.
@@ -161,17 +183,20 @@ impl Connection {
 
     pub(super) fn pulled(&mut self, (device, max, list): Pulled) -> Result<(), End> {
         self.session.feeds.pulled(&device);
-        let Some(qos) = self.session.hears(&device) else { return Ok(()) };
         let full = list.len() >= max;
         for outgoing in list {
             if !self.session.feeds.is_new(&device, outgoing.job) {
                 continue;
             }
+            let Some((topic, qos)) = self.heard(&device, &outgoing.reply) else {
+                self.session.feeds.unheard(&device, outgoing.job);
+                continue;
+            };
             if self.is_slow() || qos != QoS::AtMostOnce && self.room() == 0 {
                 self.session.feeds.look_again(&device);
                 return Ok(());
             }
-            self.send_outcome(&device, qos, outgoing)?;
+            self.send_outcome(&device, (topic, qos), outgoing)?;
         }
         if full {
             self.session.feeds.look_again(&device);
@@ -180,15 +205,41 @@ impl Connection {
     }
 
     /// PUBACK of the client.
-    pub(super) fn acknowledged(&mut self, id: u16) -> Result<(), End> {
-        let Some(at) = self.session.inflight.iter().position(|sent| sent.id == id) else { return Ok(()) };
-        if let Some(sent) = self.session.inflight.remove(at) {
-            self.meant(&sent.what);
-        }
+    pub(super) fn acknowledged(&mut self, ack: Ack) -> Result<(), End> {
+        self.end_inflight(ack.id, QoS::AtLeastOnce, ack.reason);
         Ok(())
     }
 
-    fn meant(&mut self, what: &What) {
+    fn end_inflight(&mut self, id: u16, qos: QoS, code: u8) {
+        let at = self.session.inflight.iter().position(|sent| sent.id == id && sent.qos == qos && !sent.released);
+        if let Some(sent) = at.and_then(|at| self.session.inflight.remove(at)) {
+            self.meant(&sent.what, qos, code);
+        }
+    }
+
+    /// PUBREC of the client: it has the message, or does not want it (MQTT 5.0, 4.3.3).
+    pub(super) fn received(&mut self, ack: Ack) -> Result<(), End> {
+        if ack.reason >= reason::UNSPECIFIED {
+            self.end_inflight(ack.id, QoS::ExactlyOnce, ack.reason);
+            return Ok(());
+        }
+        let sent = self.session.inflight.iter_mut().find(|sent| sent.id == ack.id && sent.qos == QoS::ExactlyOnce);
+        let Some(sent) = sent else {
+            return self.send(&Packet::PubRel(Ack { reason: reason::ID_NOT_FOUND, ..Ack::success(ack.id) }));
+        };
+        let what = (!sent.released).then(|| sent.what.clone());
+        (sent.released, sent.payload, sent.properties) = (true, Bytes::new(), None);
+        what.iter().for_each(|what| self.meant(what, QoS::ExactlyOnce, reason::SUCCESS));
+        self.send(&Packet::PubRel(Ack::success(ack.id)))
+    }
+
+    /// PUBCOMP of the client: the packet id is free.
+    pub(super) fn completed(&mut self, id: u16) -> Result<(), End> {
+        self.session.inflight.retain(|sent| sent.id != id || !sent.released);
+        Ok(())
+    }
+
+    fn meant(&mut self, what: &What, qos: QoS, code: u8) {
         match what {
             What::Outcome { device, job } => {
                 self.session.feeds.acknowledged(device, *job);
@@ -197,29 +248,59 @@ impl Connection {
                 }
             }
             What::Frame => {}
-            What::General { link_id, .. } => self.general.acknowledge(*link_id),
+            What::General { link_id, .. } => self.general.acknowledge(*link_id, qos, code),
         }
     }
 
-    /// A message from rumqttd.
-    pub(super) fn forward_out(&mut self, publish: Publish) -> Result<(), End> {
-        let Publish { qos, retain, topic, id, payload, .. } = publish;
-        if qos != QoS::AtMostOnce {
-            return self.queue(Waiting { topic, payload, what: What::General { link_id: id, retain } });
+    /// The backend does not know any more what it sent.
+    pub(super) fn backend_forgot(&mut self) {
+        self.session.backend_forgot();
+        for waiting in &mut self.waiting {
+            if let What::General { link_id, .. } = &mut waiting.what {
+                *link_id = 0;
+            }
         }
-        if self.is_slow() || !self.fits(&topic, &payload) {
+    }
+
+    /// Whether a message of the backend is on its way to the client from before its link broke.
+    fn is_under_way(&self, id: u16) -> bool {
+        let is = |what: &What| matches!(what, What::General { link_id, .. } if *link_id == id);
+        self.session.inflight.iter().any(|s| !s.released && is(&s.what)) || self.waiting.iter().any(|w| is(&w.what))
+    }
+
+    /// A message from the backend.
+    pub(super) fn forward_out(&mut self, publish: Publish) -> Result<(), End> {
+        let Publish { dup, qos, retain, topic, id, payload, properties } = publish;
+        let link_id = id;
+        // Others that use the same broker may speak on our topics there; only what we say of ourselves is for everybody.
+        if is_private(&topic) {
+            self.general.acknowledge(link_id, qos, reason::SUCCESS);
+            return Ok(());
+        }
+        let properties = (properties != Properties::default()).then(|| Box::new(properties));
+        if qos != QoS::AtMostOnce {
+            if dup && self.is_under_way(link_id) {
+                return Ok(());
+            }
+            return self.queue(Waiting { qos, topic, payload, properties, what: What::General { link_id, retain } });
+        }
+        if self.is_slow() || !self.fits(&topic, &payload, properties.as_deref()) {
             count(&self.shared.counters.dropped_frames);
             return Ok(());
         }
-        let properties = Properties::default();
-        let publish = Publish { dup: false, qos, retain, topic, id: 0, properties, payload };
-        self.send(&Packet::Publish(Box::new(publish)))
+        self.send_now(Waiting { qos, topic, payload, properties, what: What::General { link_id, retain } })
     }
 
     /// Whether the peer's version knows a packet size of its own.
     pub(super) fn is_v5(&self) -> bool {
         self.client.version == Version::V5
     }
+}
+
+/// Whether a topic is one of ours that clients do not read through the backend.
+fn is_private(topic: &str) -> bool {
+    let mut levels = topic.split('/');
+    levels.next() == Some("tg") && !matches!(levels.nth(3), Some("state" | "event"))
 }
 
 #[derive(serde::Deserialize)]

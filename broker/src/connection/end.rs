@@ -3,7 +3,9 @@
 use super::{Connection, write};
 use crate::codec::{Malformed, Packet, Properties, QoS, Version, encode, reason};
 use crate::hall::{Detach, Mail, Notice};
+use crate::link::Kind;
 use futures_util::stream::StreamExt;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
@@ -93,9 +95,16 @@ impl Connection {
         }
         self.settle_rest().await;
         let will = if end.publishes_will() { self.client.will.take() } else { None };
-        self.session.inflight.retain(|sent| !matches!(sent.what, crate::session::What::General { .. }));
+        if self.shared.backend.kind == Kind::Rumqttd {
+            // rumqttd sends them again with other packet ids.
+            self.session.inflight.retain(|sent| !matches!(sent.what, crate::session::What::General { .. }));
+        }
         self.session.remembered |= self.general.is_used();
-        self.general.close().await;
+        let expiry_s = u32::try_from(self.session.expiry.as_secs()).unwrap_or(u32::MAX);
+        self.session.upstream = self.general.close(expiry_s).await;
+        self.shared.meters.outgoing_bytes.fetch_sub(self.counted, Ordering::Relaxed);
+        // Whoever takes the session over needs this place.
+        drop(self.usage);
         let detach = Detach { conn: self.conn, session: self.session, will };
         if self.shared.hall.send(Mail::Detach(Box::new(detach))).await.is_err() {
             tracing::debug!("the hall closed before a session came back");
@@ -108,15 +117,12 @@ impl Connection {
             loop {
                 let settled = tokio::select! {
                     settled = settling.next() => settled,
-                    // What rumqttd sends now stays unacknowledged, and comes again to a session that lives on.
+                    // What the backend sends now stays unacknowledged, and comes again to a session that lives on.
                     _ = general.turn() => continue,
                 };
-                match settled {
-                    Some(settled) if settled.is_taken() && settled.qos == QoS::ExactlyOnce => {
-                        session.received.insert(settled.id);
-                    }
-                    Some(_) => {}
-                    None => return,
+                let Some(settled) = settled else { return };
+                if settled.is_taken() && settled.qos == QoS::ExactlyOnce {
+                    session.received.insert(settled.id);
                 }
             }
         };

@@ -1,19 +1,24 @@
-//! The general traffic of one client: its loopback connection, opened when first needed, renewed when rumqttd was
+//! The general traffic of one client: its loopback connection, opened when first needed, renewed when the backend was
 //! replaced.
 //!
-//! Invariants: a publish stays in `unacked` until rumqttd acknowledged it; rumqttd gets acknowledgements in its own
-//! order, whatever order the client's came in.
+//! Invariants: a publish stays with the session until the backend acknowledged it; rumqttd gets acknowledgements in its
+//! own order, whatever order the client's came in; SUBACK and UNSUBACK follow the backend's.
 
-use crate::codec::{Ack, Filter, Packet, Properties, Publish, QoS};
-use crate::link::{Address, Link, Memory};
+use super::asked::{Asked, Questions};
+use crate::codec::{Ack, Filter, Packet, Properties, Publish, QoS, reason};
+use crate::link::{Address, Hello, Kind, Link, Memory};
 use crate::session::Session;
+use crate::upstream::{Stage, Taken, Unacked, Upstream};
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+/// After the backend was lost publishes wait so long before they go to the new one, so that those who subscribed have
+/// said so again: all of them are told at once, and a reconnection takes milliseconds.
+const RENEWAL: Duration = Duration::from_millis(500);
 /// Pause before a loopback connection that broke is opened again.
 const REOPEN_PAUSE: Duration = Duration::from_millis(50);
 
@@ -22,11 +27,11 @@ type Opening = Pin<Box<dyn Future<Output = io::Result<Link>> + Send>>;
 enum State {
     Idle,
     Opening(Opening),
-    Up(Link),
+    Up(Box<Link>),
     Broken,
 }
 
-/// What rumqttd is to remember of a session.
+/// What the backend is to remember of a session.
 pub(super) fn memory(session: &Session) -> Memory {
     match (session.expiry.is_zero(), session.remembered) {
         (true, _) => Memory::None,
@@ -38,53 +43,45 @@ pub(super) fn memory(session: &Session) -> Memory {
 /// What the loopback connection brings.
 pub(super) enum Arrival {
     Publish(Box<Publish>),
-    /// SUBACKs for the client.
-    SubAcks(Vec<Packet>),
+    /// SUBACKs and UNSUBACKs for the client.
+    Acks(Vec<Packet>),
+    /// The backend has forgotten what it sent; the acknowledgements that are due all the same.
+    Forgot(Vec<Packet>),
     Nothing,
 }
 
-struct Unacked {
-    publish: Publish,
-    done: oneshot::Sender<()>,
-}
-
-struct Asked {
-    link_id: u16,
-    client_id: u16,
-    codes: Vec<u8>,
-}
-
 pub(super) struct General {
+    kind: Kind,
     state: State,
     address: watch::Receiver<Address>,
-    name: String,
-    memory: Memory,
-    /// What rumqttd is to know, for when it forgot.
-    filters: Vec<Filter>,
-    unacked: VecDeque<Unacked>,
-    /// QoS 0 publishes and the like that wait for the connection to open.
+    hello: Hello,
+    questions: Questions,
+    upstream: Upstream,
+    /// QoS 0 publishes that wait for the connection to open.
     backlog: Vec<Packet>,
     backlog_bytes: usize,
-    asked: Vec<Asked>,
     /// Packet ids that rumqttd waits for, in its order, and whether the client acknowledged them.
     owed: VecDeque<(u16, bool)>,
-    last_id: u16,
+    /// Until when publishes wait.
+    hold: Option<Instant>,
+    /// Whether a connection was lost.
+    lost: bool,
 }
 
 impl General {
-    pub(super) fn new(address: watch::Receiver<Address>, slot: u32, memory: Memory) -> Self {
+    pub(super) fn new(kind: Kind, address: watch::Receiver<Address>, hello: Hello, upstream: Upstream) -> Self {
         Self {
+            kind,
             state: State::Idle,
             address,
-            name: format!("s{slot}"),
-            memory,
-            filters: Vec::new(),
-            unacked: VecDeque::new(),
+            hello,
+            questions: Questions::default(),
+            upstream,
             backlog: Vec::new(),
             backlog_bytes: 0,
-            asked: Vec::new(),
             owed: VecDeque::new(),
-            last_id: 0,
+            hold: None,
+            lost: false,
         }
     }
 
@@ -92,40 +89,36 @@ impl General {
         !matches!(self.state, State::Idle)
     }
 
-    /// Bytes that rumqttd has not taken.
+    /// Bytes that the backend has not taken.
     pub(super) fn waiting_bytes(&self) -> usize {
         let link = if let State::Up(link) = &self.state { link.waiting_bytes() } else { 0 };
         self.backlog_bytes + link
     }
 
-    /// Opens the connection for a session that rumqttd knows from before.
-    pub(super) fn resume(&mut self, filters: Vec<Filter>) {
-        self.filters = filters;
+    /// Opens the connection for a session that the backend knows from before.
+    pub(super) fn resume(&mut self, filters: Vec<(Filter, Option<u32>)>) {
+        self.questions.knows(filters);
         self.open();
     }
 
     fn open(&mut self) {
         let address = self.address.borrow_and_update().clone();
-        self.state = State::Opening(Box::pin(Link::open(address, self.name.clone(), self.memory)));
+        self.state = State::Opening(Box::pin(Link::open(address, self.hello.clone())));
     }
 
     fn next_id(&mut self) -> u16 {
-        loop {
-            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            if self.unacked.iter().all(|u| u.publish.id != self.last_id) {
-                return self.last_id;
-            }
-        }
+        let questions = &self.questions;
+        self.upstream.next_id(|id| questions.has(id))
     }
 
     fn push(&mut self, packet: Packet) {
         match &mut self.state {
-            State::Up(link) => link.push(&packet),
+            State::Up(link) if self.hold.is_none() || !matches!(packet, Packet::Publish(_)) => link.push(&packet),
             State::Idle => {
                 self.open();
                 self.keep(packet);
             }
-            State::Opening(_) | State::Broken => self.keep(packet),
+            State::Up(_) | State::Opening(_) | State::Broken => self.keep(packet),
         }
     }
 
@@ -139,65 +132,117 @@ impl General {
         }
     }
 
-    /// Passes a publish on; resolves when rumqttd acknowledged it, at once for QoS 0.
-    pub(super) fn publish(&mut self, mut publish: Publish) -> oneshot::Receiver<()> {
+    /// Passes a publish on; resolves when the backend acknowledged it, at once for QoS 0.
+    pub(super) fn publish(&mut self, mut publish: Publish) -> oneshot::Receiver<Taken> {
         let (done, receiver) = oneshot::channel();
-        publish.properties = Properties::default();
-        publish.dup = false;
+        publish.properties = match self.kind {
+            Kind::Rumqttd => Properties::default(),
+            Kind::Whole => publish.properties.of_message(),
+        };
         if publish.qos == QoS::AtMostOnce {
-            self.push(Packet::Publish(Box::new(publish)));
+            publish.dup = false;
             // The receiver is not waited for at QoS 0.
-            let _ = done.send(());
+            self.push(Packet::Publish(Box::new(publish)));
             return receiver;
         }
-        publish.qos = QoS::AtLeastOnce;
+        if self.kind == Kind::Rumqttd {
+            publish.qos = QoS::AtLeastOnce;
+        }
+        if let Some(unacked) = self.upstream.repeated(&publish) {
+            unacked.done = Some(done);
+            return receiver;
+        }
+        publish.dup = false;
+        let client_id = publish.id;
         publish.id = self.next_id();
-        self.unacked.push_back(Unacked { publish: publish.clone(), done });
-        self.push(Packet::Publish(Box::new(publish)));
+        self.upstream.unacked.push_back(Unacked { publish, client_id, stage: Stage::Waiting, done: Some(done) });
+        if matches!(self.state, State::Idle) {
+            self.open();
+        }
+        self.pump();
         receiver
     }
 
-    /// Subscribes; the SUBACK with `codes` comes as an arrival.
-    pub(super) fn subscribe(&mut self, client_id: u16, filters: Vec<Filter>, codes: Vec<u8>) {
-        self.filters.retain(|known| filters.iter().all(|new| new.filter != known.filter));
-        self.filters.extend(filters.iter().cloned());
-        let link_id = self.next_id();
-        self.asked.push(Asked { link_id, client_id, codes });
-        self.push(Packet::Subscribe { id: link_id, filters, properties: Box::default() });
-    }
-
-    pub(super) fn unsubscribe(&mut self, filter: &str) {
-        self.filters.retain(|known| known.filter != filter);
-        let id = self.next_id();
-        self.push(Packet::Unsubscribe { id, filters: vec![filter.to_owned()] });
-    }
-
-    /// The client acknowledged what rumqttd sent under this id.
-    pub(super) fn acknowledge(&mut self, link_id: u16) {
+    /// Sends the publishes that the backend's window has room for.
+    fn pump(&mut self) {
         let State::Up(link) = &mut self.state else { return };
-        if let Some(owed) = self.owed.iter_mut().find(|(id, done)| *id == link_id && !done) {
-            owed.1 = true;
+        if self.hold.is_some() {
+            return;
         }
-        while let Some((id, true)) = self.owed.front() {
-            link.push(&Packet::PubAck(Ack::success(*id)));
-            self.owed.pop_front();
+        let room = link.window().saturating_sub(self.upstream.under_way());
+        let waiting = self.upstream.unacked.iter_mut().filter(|u| u.stage == Stage::Waiting);
+        for unacked in waiting.take(room) {
+            link.push(&Packet::Publish(Box::new(unacked.publish.clone())));
+            unacked.stage = Stage::Published;
         }
     }
 
-    /// The next thing that rumqttd brings. May be dropped at any await without loss.
+    /// Subscribes; the SUBACK with `codes` comes as an arrival, the places in `forwarded` with the backend's codes.
+    pub(super) fn subscribe(&mut self, question: Asked) {
+        let link_id = self.next_id();
+        let packet = self.questions.subscribe(link_id, question);
+        self.push(packet);
+    }
+
+    /// Unsubscribes; the UNSUBACK with `codes` comes as an arrival.
+    pub(super) fn unsubscribe(&mut self, client_id: u16, filters: Vec<String>, codes: Vec<u8>) {
+        // One packet each: rumqttd answers several filters with several UNSUBACKs.
+        let mut named = Vec::with_capacity(filters.len());
+        for filter in filters {
+            named.push((self.next_id(), filter));
+        }
+        for packet in self.questions.unsubscribe(client_id, named, codes) {
+            self.push(packet);
+        }
+    }
+
+    /// The client acknowledged what the backend sent under this id.
+    pub(super) fn acknowledge(&mut self, link_id: u16, qos: QoS, code: u8) {
+        if link_id == 0 {
+            return;
+        }
+        if qos == QoS::ExactlyOnce && code < reason::UNSPECIFIED {
+            self.upstream.received.insert(link_id);
+        }
+        let State::Up(link) = &mut self.state else { return };
+        let ack = Ack { id: link_id, reason: code, reason_string: None };
+        match (self.kind, qos) {
+            (Kind::Rumqttd, _) => {
+                if let Some(owed) = self.owed.iter_mut().find(|(id, done)| *id == link_id && !done) {
+                    owed.1 = true;
+                }
+                while let Some((id, true)) = self.owed.front() {
+                    link.push(&Packet::PubAck(Ack::success(*id)));
+                    self.owed.pop_front();
+                }
+            }
+            (Kind::Whole, QoS::ExactlyOnce) => link.push(&Packet::PubRec(ack)),
+            (Kind::Whole, _) => link.push(&Packet::PubAck(ack)),
+        }
+    }
+
+    /// The next thing that the backend brings. May be dropped at any await without loss.
     pub(super) async fn turn(&mut self) -> Arrival {
         match &mut self.state {
             State::Idle => std::future::pending().await,
             State::Opening(opening) => match opening.await {
-                Ok(link) => self.opened(link),
+                Ok(link) => return self.opened(Box::new(link)),
                 Err(_) => self.state = State::Broken,
             },
-            State::Up(link) => match link.turn().await {
-                Ok(packet) => return self.arrived(packet),
-                Err(_) => self.state = State::Broken,
-            },
+            State::Up(link) => {
+                let held = self.hold.unwrap_or_else(Instant::now);
+                let turned = tokio::select! {
+                    turned = link.turn() => Some(turned),
+                    () = sleep_until(held), if self.hold.is_some() => None,
+                };
+                match turned {
+                    Some(Ok(packet)) => return self.arrived(packet),
+                    Some(Err(_)) => (self.state, self.lost) = (State::Broken, true),
+                    None => self.go_on(),
+                }
+            }
             State::Broken => {
-                // Either there is a new rumqttd, or the same one lets us in again. A watcher that has gone tells nothing.
+                // Either there is a new backend, or the same one lets us in again. A watcher that has gone tells nothing.
                 let _ = timeout(REOPEN_PAUSE, self.address.changed()).await;
                 sleep(Duration::from_millis(1)).await;
                 self.open();
@@ -206,61 +251,111 @@ impl General {
         Arrival::Nothing
     }
 
-    fn opened(&mut self, mut link: Link) {
-        if self.memory == Memory::Fresh {
-            self.memory = Memory::Resume;
+    fn opened(&mut self, mut link: Box<Link>) -> Arrival {
+        if self.hello.memory == Memory::Fresh {
+            self.hello.memory = Memory::Resume;
         }
+        // rumqttd numbers anew what it sends again.
+        let forgot = !link.present || self.kind == Kind::Rumqttd;
         self.owed.clear();
-        if !self.filters.is_empty() {
+        let mut due = Vec::new();
+        if forgot {
+            self.upstream.received.clear();
             let id = self.next_id();
-            self.asked.iter_mut().for_each(|asked| asked.link_id = id);
-            link.push(&Packet::Subscribe { id, filters: self.filters.clone(), properties: Box::default() });
+            due = self.questions.again(id, &mut |packet| link.push(packet));
+        } else {
+            self.questions.repeat(&mut |packet| link.push(packet));
         }
-        for unacked in &self.unacked {
-            link.push(&Packet::Publish(Box::new(unacked.publish.clone())));
+        for unacked in &mut self.upstream.unacked {
+            match unacked.stage {
+                Stage::Released if !forgot => link.push(&Packet::PubRel(Ack::success(unacked.publish.id))),
+                Stage::Published if !forgot => {
+                    let publish = Publish { dup: true, ..unacked.publish.clone() };
+                    link.push(&Packet::Publish(Box::new(publish)));
+                }
+                Stage::Waiting | Stage::Published | Stage::Released => unacked.stage = Stage::Waiting,
+            }
         }
-        for packet in self.backlog.drain(..) {
-            link.push(&packet);
-        }
-        self.backlog_bytes = 0;
+        let renewed = self.address.borrow().since.map(|since| since + RENEWAL);
+        let reopened = (forgot && self.lost).then(|| Instant::now() + RENEWAL);
+        self.hold = renewed.max(reopened).filter(|until| *until > Instant::now());
         self.state = State::Up(link);
+        if self.hold.is_none() {
+            self.go_on();
+        }
+        if forgot { Arrival::Forgot(due) } else { Arrival::Nothing }
+    }
+
+    /// Publishes what waited.
+    fn go_on(&mut self) {
+        self.hold = None;
+        if let State::Up(link) = &mut self.state {
+            self.backlog.drain(..).for_each(|packet| link.push(&packet));
+            self.backlog_bytes = 0;
+        }
+        self.pump();
     }
 
     fn arrived(&mut self, packet: Packet) -> Arrival {
         match packet {
-            Packet::Publish(publish) => {
-                if publish.qos != QoS::AtMostOnce {
-                    self.owed.push_back((publish.id, false));
-                }
-                Arrival::Publish(publish)
+            Packet::Publish(publish) => return self.delivered(publish),
+            Packet::PubAck(ack) | Packet::PubComp(ack) => self.taken(ack),
+            Packet::PubRec(ack) if ack.reason >= reason::UNSPECIFIED => self.taken(ack),
+            Packet::PubRec(ack) => {
+                let unacked = self.upstream.unacked.iter_mut().find(|u| u.publish.id == ack.id);
+                unacked.into_iter().for_each(|unacked| unacked.stage = Stage::Released);
+                self.push(Packet::PubRel(Ack::success(ack.id)));
             }
-            Packet::PubAck(ack) => {
-                if let Some(at) = self.unacked.iter().position(|u| u.publish.id == ack.id)
-                    && let Some(unacked) = self.unacked.remove(at)
-                {
-                    // A connection that is ending waits for nothing any more.
-                    let _ = unacked.done.send(());
-                }
-                Arrival::Nothing
+            Packet::PubRel(ack) => {
+                self.upstream.received.remove(&ack.id);
+                self.push(Packet::PubComp(Ack::success(ack.id)));
             }
-            Packet::SubAck { id, .. } => {
-                let answered = self.asked.extract_if(.., |asked| asked.link_id == id);
-                Arrival::SubAcks(answered.map(|a| Packet::SubAck { id: a.client_id, codes: a.codes }).collect())
+            Packet::SubAck { id, codes } | Packet::UnsubAck { id, codes } => {
+                return Arrival::Acks(self.questions.answered(id, &codes));
             }
-            _ => Arrival::Nothing,
+            Packet::Disconnect { reason, .. } => {
+                tracing::warn!(reason = format_args!("0x{reason:02x}"), "the backend ended a loopback connection");
+                (self.state, self.lost) = (State::Broken, true);
+            }
+            _ => {}
         }
+        Arrival::Nothing
     }
 
-    /// Lets go of rumqttd, so that the session can come back through another connection.
-    pub(super) async fn close(self) {
+    fn delivered(&mut self, publish: Box<Publish>) -> Arrival {
+        match (self.kind, publish.qos) {
+            (Kind::Rumqttd, QoS::AtLeastOnce | QoS::ExactlyOnce) => self.owed.push_back((publish.id, false)),
+            (Kind::Whole, QoS::ExactlyOnce) if self.upstream.received.contains(&publish.id) => {
+                self.push(Packet::PubRec(Ack::success(publish.id)));
+                return Arrival::Nothing;
+            }
+            _ => {}
+        }
+        Arrival::Publish(publish)
+    }
+
+    fn taken(&mut self, ack: Ack) {
+        let Ack { id, reason, reason_string } = ack;
+        self.upstream.done(id, Taken { reason, reason_string });
+        self.pump();
+    }
+
+    /// Lets go of the backend, so that the session can come back through another connection; `expiry_s` is how long it
+    /// lives on. Returns what is to be kept for then.
+    pub(super) async fn close(self, expiry_s: u32) -> Upstream {
         match self.state {
-            State::Up(link) => link.close().await,
+            State::Up(link) => link.close(expiry_s).await,
             State::Opening(opening) => {
                 if let Ok(link) = opening.await {
-                    link.close().await;
+                    link.close(expiry_s).await;
                 }
             }
             State::Idle | State::Broken => {}
+        }
+        match self.kind {
+            // The client sends again what was not acknowledged; rumqttd knows no repetition.
+            Kind::Rumqttd => Upstream::default(),
+            Kind::Whole => self.upstream.left(),
         }
     }
 }

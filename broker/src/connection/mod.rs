@@ -4,17 +4,22 @@
 //! whatever waits for the keeper in number; the session is given back to the hall exactly once, at the end.
 
 mod answers;
+mod asked;
 mod end;
 mod general;
 pub(crate) mod publish;
 mod subscribe;
 
-use crate::codec::{Packet, Publish, Version, Will, decode, encode};
+use crate::backend::client_name;
+use crate::codec::{Ack, Packet, Properties, Publish, QoS, Version, Will, decode, encode};
 use crate::hall::{ConnId, Mail, Note, Notice};
 use crate::keeper::Outgoing;
+use crate::link::{Hello, Kind};
+use crate::meter::Usage;
 use crate::rights::Principal;
 use crate::session::Session;
 use crate::shared::Shared;
+use crate::stats::count;
 use bytes::BytesMut;
 use end::End;
 use futures_util::FutureExt;
@@ -37,6 +42,10 @@ use tokio::time::{Instant, sleep_until};
 const READ_BYTES: usize = 1024;
 /// A read buffer above this is given back when it is empty.
 const BUFFER_KEEP_BYTES: usize = 4 * 1024;
+/// Pause while the disk is behind with what everybody sent: about one group of changes.
+const DISK_PAUSE: Duration = Duration::from_millis(20);
+/// A client is cut for the sake of all only if so many bytes wait for it.
+const OUTGOING_SPARED_BYTES: usize = 64 * 1024;
 /// Without keep-alive the clock is still looked at so often.
 const NO_KEEP_ALIVE: Duration = Duration::from_secs(24 * 3600);
 
@@ -66,12 +75,15 @@ pub(crate) struct Place {
     pub(crate) notes: mpsc::Receiver<Note>,
     pub(crate) notice: oneshot::Receiver<Notice>,
     pub(crate) stale: Arc<AtomicBool>,
+    pub(crate) usage: Usage,
 }
 
 /// A frame that waits for room in the client's window.
 struct Waiting {
+    qos: QoS,
     topic: String,
     payload: bytes::Bytes,
+    properties: Option<Box<Properties>>,
     what: crate::session::What,
 }
 
@@ -90,7 +102,14 @@ pub(crate) struct Connection {
     pulls: FuturesUnordered<Later<Pulled>>,
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
+    /// What of both is counted in the door's total.
+    counted: u64,
     general: General,
+    usage: Usage,
+    /// Until when a rate or the disk keeps the client from being read.
+    paused: Option<Instant>,
+    /// Whether it was not read; then it was not silent either.
+    unread: bool,
     aliases: HashMap<u16, String>,
     heard: Instant,
 }
@@ -109,9 +128,10 @@ enum Happening {
 
 impl Connection {
     pub(crate) fn new(shared: Arc<Shared>, client: Client, place: Place, incoming: BytesMut, out: BytesMut) -> Self {
-        let Place { conn, session, notes, notice, stale } = place;
-        let memory = general::memory(&session);
-        let general = General::new(shared.backend.address.clone(), session.slot, memory);
+        let Place { conn, mut session, notes, notice, stale, usage } = place;
+        let upstream = std::mem::take(&mut session.upstream);
+        let hello = hello(shared.backend.kind, &client, &session);
+        let general = General::new(shared.backend.kind, shared.backend.address.clone(), hello, upstream);
         Self {
             shared,
             client,
@@ -127,7 +147,11 @@ impl Connection {
             pulls: FuturesUnordered::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            counted: 0,
             general,
+            usage,
+            paused: None,
+            unread: false,
             aliases: HashMap::new(),
             heard: Instant::now(),
         }
@@ -152,10 +176,11 @@ impl Connection {
     /// Does what can be done without waiting.
     fn work(&mut self) -> Result<(), End> {
         while self.may_read() {
-            let bytes_max = self.shared.limits.packet_bytes_max;
+            let (bytes_max, before) = (self.shared.limits.packet_bytes_max, self.incoming.len());
             let packet = decode(&mut self.incoming, self.client.version, bytes_max).map_err(End::from)?;
             let Some(packet) = packet else { break };
             self.heard = Instant::now();
+            self.charge(&packet, before - self.incoming.len());
             self.take(packet)?;
         }
         if self.incoming.is_empty() && self.incoming.capacity() > BUFFER_KEEP_BYTES {
@@ -163,15 +188,50 @@ impl Connection {
         }
         if self.stale.swap(false, Ordering::Relaxed) {
             self.session.feeds.look_again_everywhere();
+            self.rights_changed()?;
         }
         self.send_waiting()?;
         self.start_pulls();
-        Ok(())
+        self.count_outgoing()
+    }
+
+    /// Takes a packet from the rates of the client, its identity, its address and everybody.
+    fn charge(&mut self, packet: &Packet, bytes: usize) {
+        let asks = matches!(packet, Packet::Publish(_) | Packet::Subscribe { .. } | Packet::Unsubscribe { .. });
+        let wait = self.shared.meters.take(&self.usage, u64::from(asks), bytes as u64);
+        if wait.is_zero() {
+            return;
+        }
+        if self.paused.is_none() {
+            count(&self.shared.counters.throttled);
+        }
+        self.paused = Some(self.heard + wait);
+    }
+
+    /// Tells the door's total what waits for this client.
+    fn count_outgoing(&mut self) -> Result<(), End> {
+        let now = self.out.len() + self.waiting_bytes;
+        if now == 0 && self.counted == 0 {
+            return Ok(());
+        }
+        let total = &self.shared.meters.outgoing_bytes;
+        let others = total.fetch_sub(self.counted, Ordering::Relaxed).saturating_sub(self.counted);
+        total.fetch_add(now as u64, Ordering::Relaxed);
+        self.counted = now as u64;
+        let over = others + self.counted > self.shared.limits.outgoing_total_bytes_max;
+        if over && now > OUTGOING_SPARED_BYTES { Err(End::slow()) } else { Ok(()) }
     }
 
     fn may_read(&self) -> bool {
-        self.settling.len() < usize::from(self.shared.limits.receive_max)
+        self.paused.is_none_or(|until| until <= Instant::now())
+            && !self.disk_is_behind()
+            && self.settling.len() < usize::from(self.shared.limits.receive_max)
             && self.general.waiting_bytes() < self.shared.limits.backend_bytes_max
+    }
+
+    /// Whether prompts of everybody wait for the disk that are more than it should be.
+    fn disk_is_behind(&self) -> bool {
+        self.shared.meters.waiting_bytes.load(Ordering::Relaxed) > self.shared.limits.waiting_total_bytes_max
     }
 
     async fn wait<R, W>(&mut self, reader: &mut R, writer: &mut W) -> Happening
@@ -179,8 +239,19 @@ impl Connection {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
+        if self.disk_is_behind() {
+            self.paused = Some(Instant::now() + DISK_PAUSE);
+        }
         let may_read = self.may_read();
-        let (silent, unwritten) = (self.silent_at(), !self.out.is_empty() || !self.flushed);
+        if may_read {
+            self.paused = None;
+            if std::mem::take(&mut self.unread) {
+                self.heard = Instant::now();
+            }
+        }
+        self.unread |= !may_read;
+        let wake = self.paused.map_or(self.silent_at(), |until| until.min(self.silent_at()));
+        let unwritten = !self.out.is_empty() || !self.flushed;
         self.incoming.reserve(READ_BYTES);
         tokio::select! {
             read = reader.read_buf(&mut self.incoming), if may_read => Happening::Read(read),
@@ -190,7 +261,7 @@ impl Connection {
             Some(settled) = self.settling.next(), if !self.settling.is_empty() => Happening::Settled(settled),
             Some(pulled) = self.pulls.next(), if !self.pulls.is_empty() => Happening::Pulled(pulled),
             arrival = self.general.turn() => Happening::Arrival(arrival),
-            () = sleep_until(silent) => Happening::Silence,
+            () = sleep_until(wake) => Happening::Silence,
         }
     }
 
@@ -213,7 +284,11 @@ impl Connection {
             Happening::Settled(settled) => self.settle(settled),
             Happening::Pulled(pulled) => self.pulled(pulled),
             Happening::Arrival(Arrival::Publish(publish)) => self.forward_out(*publish),
-            Happening::Arrival(Arrival::SubAcks(acks)) => acks.iter().try_for_each(|ack| self.send(ack)),
+            Happening::Arrival(Arrival::Acks(acks)) => acks.iter().try_for_each(|ack| self.send(ack)),
+            Happening::Arrival(Arrival::Forgot(acks)) => {
+                self.backend_forgot();
+                acks.iter().try_for_each(|ack| self.send(ack))
+            }
             Happening::Arrival(Arrival::Nothing) => Ok(()),
             Happening::Silence if self.silent_at() <= Instant::now() => Err(End::silent()),
             Happening::Silence => Ok(()),
@@ -233,15 +308,14 @@ impl Connection {
     fn take(&mut self, packet: Packet) -> Result<(), End> {
         match packet {
             Packet::Publish(publish) => self.publish(*publish),
-            Packet::PubAck(ack) => self.acknowledged(ack.id),
+            Packet::PubAck(ack) => self.acknowledged(ack),
+            Packet::PubRec(ack) => self.received(ack),
+            Packet::PubComp(ack) => self.completed(ack.id),
             Packet::PubRel(ack) => self.release(ack.id),
             Packet::Subscribe { id, filters, properties } => self.subscribe(id, filters, &properties),
-            Packet::Unsubscribe { id, filters } => self.unsubscribe(id, &filters),
+            Packet::Unsubscribe { id, filters } => self.unsubscribe(id, filters),
             Packet::PingReq => self.send(&Packet::PingResp),
             Packet::Disconnect { reason, properties } => Err(self.goodbye(reason, &properties)),
-            Packet::PubRec(_) | Packet::PubComp(_) => {
-                Err(End::protocol("acknowledgement of a QoS 2 publish never sent"))
-            }
             Packet::Connect(_) => Err(End::protocol("second CONNECT")),
             Packet::Auth => Err(End::protocol("AUTH without an authentication method")),
             Packet::ConnAck(_) | Packet::SubAck { .. } | Packet::UnsubAck { .. } | Packet::PingResp => {
@@ -271,14 +345,36 @@ impl Connection {
         self.session.feeds.resumed();
         let sent: Vec<_> = self.session.inflight.iter().cloned().collect();
         for sent in sent {
-            let publish = Publish { dup: true, ..answers::publish(&sent) };
-            if self.send(&Packet::Publish(Box::new(publish))).is_err() {
+            let packet = if sent.released {
+                Packet::PubRel(Ack::success(sent.id))
+            } else {
+                Packet::Publish(Box::new(Publish { dup: true, ..answers::publish(&sent) }))
+            };
+            if self.send(&packet).is_err() {
                 break;
             }
         }
-        if self.client.present && self.session.forwards() {
-            self.general.resume(subscribe::forwarded(&self.session));
+        self.shared.meters.subscribed(&mut self.usage, self.session.filters.len());
+        let kind = self.shared.backend.kind;
+        if self.client.present && self.session.remembered && (self.session.forwards() || kind == Kind::Whole) {
+            self.general.resume(subscribe::forwarded(kind, &self.session));
         }
+    }
+}
+
+/// Who this client is to the backend.
+fn hello(kind: Kind, client: &Client, session: &Session) -> Hello {
+    let version = match kind {
+        Kind::Rumqttd => Version::V4,
+        Kind::Whole => client.version,
+    };
+    Hello {
+        client_id: client_name(kind, session.slot, &client.client_id),
+        version,
+        memory: general::memory(session),
+        expiry_s: u32::try_from(session.expiry.as_secs()).unwrap_or(u32::MAX),
+        receive_max: u16::try_from(client.receive_max).unwrap_or(u16::MAX).max(1),
+        packet_bytes_max: u32::try_from(client.packet_bytes_max).unwrap_or(u32::MAX),
     }
 }
 

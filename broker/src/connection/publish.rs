@@ -2,15 +2,19 @@
 //! takes them.
 
 use super::{Connection, End};
-use crate::codec::{Ack, Packet, Publish, QoS, Version, reason};
+use crate::codec::{Ack, Packet, Properties, Publish, QoS, Version, reason};
 use crate::hall::{Mail, Note};
 use crate::keeper::{Ephemeral, Submission, Verdict};
-use crate::rights::{Target, answer_topic};
+use crate::rights::{Action, Names, Target, answer_topic};
+use crate::shared::Shared;
 use crate::stats::count;
 use crate::topic;
+use crate::upstream::Taken;
 use bytes::Bytes;
 use std::future::ready;
-use tidegate_schemas::{DeviceId, Encoding, ErrorCode, ErrorFrame, Frame, decode_prompt};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tidegate_schemas::{CORRELATION_BYTES_MAX, DeviceId, Encoding, ErrorCode, ErrorFrame, Frame, Reply, decode_prompt};
 
 /// Topics that a client may give an alias: one prompt and one control topic, and some telemetry.
 pub(crate) const ALIASES_MAX: u16 = 16;
@@ -23,8 +27,10 @@ pub(super) struct Settled {
 }
 
 enum Outcome {
-    /// rumqttd took it, or it was a repetition.
-    Taken,
+    /// The backend took it or said why not.
+    Backend(Taken),
+    /// A repetition.
+    Repeated,
     /// The backend went away; the client sends it again.
     Lost,
     /// Refused without a frame: nobody on this connection would read it.
@@ -32,13 +38,37 @@ enum Outcome {
     Verdict {
         device: DeviceId,
         verdict: Verdict,
-        correlation: Option<Bytes>,
+        reply: Reply,
     },
 }
 
 impl Settled {
     pub(super) fn is_taken(&self) -> bool {
-        matches!(self.outcome, Outcome::Taken | Outcome::Verdict { verdict: Verdict::Kept { .. }, .. })
+        match &self.outcome {
+            Outcome::Backend(taken) => taken.reason < reason::UNSPECIFIED,
+            Outcome::Repeated | Outcome::Verdict { verdict: Verdict::Kept { .. }, .. } => true,
+            Outcome::Lost | Outcome::Denied(_) | Outcome::Verdict { .. } => false,
+        }
+    }
+}
+
+/// Bytes of a publish that is with the keeper, in the door's total until the keeper's word.
+struct Charged {
+    shared: Arc<Shared>,
+    bytes: u64,
+}
+
+impl Charged {
+    fn new(shared: &Arc<Shared>, bytes: usize) -> Self {
+        let bytes = bytes as u64;
+        shared.meters.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Self { shared: Arc::clone(shared), bytes }
+    }
+}
+
+impl Drop for Charged {
+    fn drop(&mut self) {
+        self.shared.meters.waiting_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -52,13 +82,18 @@ impl Connection {
     pub(super) fn publish(&mut self, mut publish: Publish) -> Result<(), End> {
         count(&self.shared.counters.publishes);
         self.resolve_alias(&mut publish)?;
-        topic::check_name(&publish.topic).map_err(|bad| End::Refused(reason::TOPIC_INVALID, bad.0))?;
+        if publish.topic.is_empty() {
+            return Err(End::protocol("topic is empty and has no alias"));
+        }
+        topic::check_name(&publish.topic, self.shared.topics())
+            .map_err(|bad| End::Refused(reason::TOPIC_INVALID, bad.0))?;
+        check_properties(&publish.properties)?;
         if publish.qos == QoS::ExactlyOnce && self.session.received.contains(&publish.id) {
-            self.settled(publish.id, publish.qos, Outcome::Taken);
+            self.settled(publish.id, publish.qos, Outcome::Repeated);
             return Ok(());
         }
         match self.client.principal.target(&self.shared.origin, &publish.topic) {
-            Target::General => self.forward_in(publish),
+            Target::General => self.general_in(publish),
             Target::Denied(what) => self.deny(&publish, what),
             Target::Prompt(_) | Target::Control(_) if publish.retain => {
                 self.deny(&publish, "prompts and control messages cannot be retained")
@@ -85,31 +120,60 @@ impl Connection {
 
     fn submit(&mut self, publish: Publish, device: DeviceId, kind: &Kind) -> Result<(), End> {
         let Publish { id, qos, properties, payload, .. } = publish;
-        let answer = answer_topic(&self.shared.origin, &device);
-        if properties.response_topic.as_ref().is_some_and(|topic| *topic != answer) {
-            let message = "response topic is not this device's answer topic".to_owned();
-            let verdict = refusal(&payload, ErrorCode::NotAllowed, message);
-            self.settled(id, qos, Outcome::Verdict { device, verdict, correlation: None });
-            return Ok(());
-        }
-        let correlation = properties.correlation;
+        let reply = match self.reply(&device, &properties) {
+            Ok(reply) => reply,
+            Err((code, message)) => {
+                let verdict = refusal(&payload, code, message);
+                self.settled(id, qos, Outcome::Verdict { device, verdict, reply: Reply::default() });
+                return Ok(());
+            }
+        };
         let submission = Submission {
             device: device.clone(),
             // A copy, so that a small prompt does not keep the read buffer alive.
             payload: Bytes::copy_from_slice(&payload),
             expiry_ms: properties.message_expiry_s.map(|s| u64::from(s) * 1000),
-            correlation: correlation.clone(),
-            traceparent: properties.traceparent,
+            reply: reply.clone(),
+            traceparent: properties.traceparent().map(str::to_owned),
         };
+        let charged = Charged::new(&self.shared, payload.len());
         let verdict = match kind {
             Kind::Prompt => self.shared.keeper.prompt(submission),
             Kind::Control => self.shared.keeper.control(submission),
         };
         self.settling.push_back(Box::pin(async move {
             let verdict = verdict.await;
-            Settled { id, qos, outcome: Outcome::Verdict { device, verdict, correlation } }
+            drop(charged);
+            Settled { id, qos, outcome: Outcome::Verdict { device, verdict, reply } }
         }));
         Ok(())
+    }
+
+    /// Where the outcome goes and with what, or why not.
+    fn reply(&self, device: &DeviceId, properties: &Properties) -> Result<Reply, (ErrorCode, String)> {
+        let topic = match &properties.response_topic {
+            None => None,
+            Some(name) if *name == answer_topic(&self.shared.origin, device) => None,
+            Some(name) => {
+                let rights = self.shared.rights.borrow();
+                let reading = self.shared.reading(&rights, &self.client.client_id);
+                if name.len() > self.shared.limits.topic_bytes_max
+                    || !self.client.principal.may_have_replies(reading, name)
+                {
+                    let message = "response topic is neither this device's answer topic nor one of reply_topics";
+                    return Err((ErrorCode::NotAllowed, message.to_owned()));
+                }
+                Some(name.clone())
+            }
+        };
+        let correlation = properties.correlation.as_ref().map(|bytes| bytes.to_vec());
+        match correlation.as_ref().map(Vec::len).filter(|len| *len > CORRELATION_BYTES_MAX) {
+            Some(len) => {
+                let message = format!("correlation data are {len} bytes, limit is {CORRELATION_BYTES_MAX}");
+                Err((ErrorCode::TooLarge, message))
+            }
+            None => Ok(Reply { topic, correlation }),
+        }
     }
 
     fn settled(&mut self, id: u16, qos: QoS, outcome: Outcome) {
@@ -131,9 +195,26 @@ impl Connection {
             };
         };
         let verdict = refusal(&publish.payload, ErrorCode::NotAllowed, what.to_owned());
-        let correlation = publish.properties.correlation.clone();
-        self.settled(publish.id, publish.qos, Outcome::Verdict { device, verdict, correlation });
+        let correlation = publish.properties.correlation.as_ref().map(|bytes| bytes.to_vec());
+        let reply = Reply { topic: None, correlation };
+        self.settled(publish.id, publish.qos, Outcome::Verdict { device, verdict, reply });
         Ok(())
+    }
+
+    /// A publish outside `tg`: where a rule allows it and the backend can carry it.
+    fn general_in(&mut self, publish: Publish) -> Result<(), End> {
+        let names = Names { identity: self.client.principal.identity(), client_id: &self.client.client_id };
+        if !self.shared.rights.borrow().allow(Action::Publish, names, &publish.topic) {
+            return self.deny(&publish, "no rule allows to publish to this topic");
+        }
+        let announced = self.shared.backend.address.borrow().announced.clone();
+        if publish.retain && announced.retain_available == Some(0) {
+            return Err(End::Refused(reason::RETAIN_UNSUPPORTED, "retained messages are not available"));
+        }
+        if announced.qos_max.is_some_and(|max| publish.qos as u8 > max) {
+            return Err(End::Refused(reason::QOS_UNSUPPORTED, "the QoS is above the announced maximum"));
+        }
+        self.forward_in(publish)
     }
 
     fn forward_in(&mut self, publish: Publish) -> Result<(), End> {
@@ -141,7 +222,7 @@ impl Connection {
         let taken = self.general.publish(publish);
         if qos != QoS::AtMostOnce {
             self.settling.push_back(Box::pin(async move {
-                let outcome = if taken.await.is_ok() { Outcome::Taken } else { Outcome::Lost };
+                let outcome = taken.await.map_or(Outcome::Lost, Outcome::Backend);
                 Settled { id, qos, outcome }
             }));
         }
@@ -152,39 +233,36 @@ impl Connection {
     pub(super) fn settle(&mut self, settled: Settled) -> Result<(), End> {
         let Settled { id, qos, outcome } = settled;
         match outcome {
-            Outcome::Taken => self.acknowledge(qos, Ack::success(id)),
+            Outcome::Repeated => self.acknowledge(qos, Ack::success(id)),
+            Outcome::Backend(Taken { reason, reason_string }) => {
+                self.acknowledge(qos, Ack { id, reason, reason_string })
+            }
             Outcome::Lost => Ok(()),
             Outcome::Denied(what) => {
                 count(&self.shared.counters.refused);
                 self.acknowledge(qos, refused_ack(id, reason::NOT_AUTHORISED, what.to_owned()))
             }
-            Outcome::Verdict { device, verdict: Verdict::Kept { frame }, correlation } => {
+            Outcome::Verdict { device, verdict: Verdict::Kept { frame }, reply } => {
                 if let Some(frame) = frame {
-                    self.verdict_frame(&device, frame, Ephemeral::Lossy, correlation)?;
+                    self.verdict_frame(&device, frame, Ephemeral::Lossy, reply)?;
                 }
                 self.acknowledge(qos, Ack::success(id))
             }
-            Outcome::Verdict { device, verdict: Verdict::Refused { code, message, frame }, correlation } => {
+            Outcome::Verdict { device, verdict: Verdict::Refused { code, message, frame }, reply } => {
                 count(&self.shared.counters.refused);
-                self.verdict_frame(&device, frame, Ephemeral::Provisional, correlation)?;
+                self.verdict_frame(&device, frame, Ephemeral::Provisional, reply)?;
                 self.acknowledge(qos, refused_ack(id, code.puback_reason(), message))
             }
         }
     }
 
     /// A frame about a publish: to this connection now, before the acknowledgement, and to the others that listen.
-    fn verdict_frame(
-        &mut self,
-        device: &DeviceId,
-        payload: Bytes,
-        how: Ephemeral,
-        correlation: Option<Bytes>,
-    ) -> Result<(), End> {
-        let note = Note::Frame { device: device.clone(), payload: payload.clone(), how };
+    fn verdict_frame(&mut self, device: &DeviceId, payload: Bytes, how: Ephemeral, reply: Reply) -> Result<(), End> {
+        let note = Note::Frame { device: device.clone(), payload: payload.clone(), how, reply: reply.clone() };
         if !self.tell_hall(Mail::Note { device: device.clone(), note, except: Some(self.conn) }) {
             count(&self.shared.counters.dropped_frames);
         }
-        self.frame_now(device, payload, how, correlation)
+        self.frame_now(device, payload, how, &reply)
     }
 
     fn acknowledge(&mut self, qos: QoS, mut ack: Ack) -> Result<(), End> {
@@ -209,6 +287,17 @@ impl Connection {
         let reason = if known { reason::SUCCESS } else { reason::ID_NOT_FOUND };
         self.send(&Packet::PubComp(Ack { id, reason, reason_string: None }))
     }
+}
+
+/// What the specification forbids to clients whatever the topic (MQTT 5.0, 3.3.2.3.5 and 3.3.4).
+fn check_properties(properties: &Properties) -> Result<(), End> {
+    if properties.response_topic.as_ref().is_some_and(|name| name.is_empty() || name.contains(['+', '#'])) {
+        return Err(End::protocol("response topic is empty or has a wildcard"));
+    }
+    if !properties.subscription_ids.is_empty() {
+        return Err(End::protocol("a client's publish has a subscription identifier"));
+    }
+    Ok(())
 }
 
 fn refused_ack(id: u16, reason: u8, message: String) -> Ack {

@@ -107,7 +107,7 @@ async fn a_client_certificate_names_the_device() {
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     let pki = pki();
     let file = |name| pki.dir.path().join(name);
-    let tls = TlsFiles { cert: file("cert"), key: file("key"), client_ca: Some(file("ca")) };
+    let tls = TlsFiles { client_cas: vec![file("ca")], ..TlsFiles::new(file("cert"), file("key")) };
     let mut config = config();
     config.listeners = vec![Listener { addr: "127.0.0.1:0".parse().unwrap(), tls: Some(tls) }];
     config.anonymous = Anonymous::Off;

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tidegate_broker::{Anonymous, Door, DoorConfig, DoorLimits, Keeper, Kept, Listener, Outgoing, Submission, Verdict};
-use tidegate_schemas::{DeviceId, ErrorCode, JobId};
+use tidegate_broker::{Anonymous, Door, DoorConfig, Keeper, Kept, Listener, Outgoing, Submission, Verdict};
+use tidegate_schemas::{DeviceId, ErrorCode, JobId, Reply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -21,8 +21,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Store {
     pub(crate) prompts: Vec<(DeviceId, Bytes)>,
     pub(crate) expiry: Vec<Option<u64>>,
+    pub(crate) replies: Vec<Reply>,
+    /// Prompts that were handed over, whether they are on disk or not.
+    pub(crate) handed: usize,
     pub(crate) controls: usize,
-    pub(crate) outcomes: BTreeMap<(DeviceId, JobId), Bytes>,
+    pub(crate) outcomes: BTreeMap<(DeviceId, JobId), (Bytes, Reply)>,
     pub(crate) released: Vec<JobId>,
 }
 
@@ -38,8 +41,12 @@ impl FakeKeeper {
     }
 
     pub(crate) fn keep_outcome(&self, device: &str, job: u64, payload: &str) {
+        self.keep_outcome_for(device, job, payload, Reply::default());
+    }
+
+    pub(crate) fn keep_outcome_for(&self, device: &str, job: u64, payload: &str, reply: Reply) {
         let key = (device.parse().unwrap(), JobId(job));
-        self.store.lock().unwrap().outcomes.insert(key, Bytes::copy_from_slice(payload.as_bytes()));
+        self.store.lock().unwrap().outcomes.insert(key, (Bytes::copy_from_slice(payload.as_bytes()), reply));
     }
 
     pub(crate) async fn until(&self, what: impl Fn(&Store) -> bool) {
@@ -55,6 +62,7 @@ impl FakeKeeper {
 impl Keeper for FakeKeeper {
     fn prompt(&self, submission: Submission) -> Kept<Verdict> {
         let (store, mut gate) = (self.store.clone(), self.gate.subscribe());
+        store.lock().unwrap().handed += 1;
         Box::pin(async move {
             if submission.payload.starts_with(b"refuse") {
                 let frame = Bytes::from_static(b"!busy: full");
@@ -63,6 +71,7 @@ impl Keeper for FakeKeeper {
             gate.wait_for(|open| *open).await.unwrap();
             let mut store = store.lock().unwrap();
             store.expiry.push(submission.expiry_ms);
+            store.replies.push(submission.reply);
             store.prompts.push((submission.device, submission.payload));
             Verdict::Kept { frame: Some(Bytes::from_static(b"accepted")) }
         })
@@ -76,7 +85,10 @@ impl Keeper for FakeKeeper {
     fn pending(&self, device: &DeviceId, after: Option<JobId>, max: usize) -> Kept<Vec<Outgoing>> {
         let store = self.store.lock().unwrap();
         let of_device = store.outcomes.iter().filter(|((d, job), _)| d == device && after.is_none_or(|a| *job > a));
-        let list = of_device.map(|((_, job), payload)| Outgoing { job: *job, payload: payload.clone() });
+        let list = of_device.map(|((_, job), (payload, reply))| {
+            let (payload, reply) = (payload.clone(), reply.clone());
+            Outgoing { job: *job, payload, reply }
+        });
         let list = list.take(max).collect();
         Box::pin(async { list })
     }
@@ -89,13 +101,9 @@ impl Keeper for FakeKeeper {
 }
 
 pub(crate) fn config() -> DoorConfig {
-    DoorConfig {
-        origin: tidegate_schemas::Origin { site: "s".parse().unwrap(), gateway: "g".parse().unwrap() },
-        listeners: vec![Listener { addr: "127.0.0.1:0".parse().unwrap(), tls: None }],
-        users: None,
-        limits: DoorLimits::default(),
-        anonymous: Anonymous::LoopbackOnly,
-    }
+    let origin = tidegate_schemas::Origin { site: "s".parse().unwrap(), gateway: "g".parse().unwrap() };
+    let listeners = vec![Listener { addr: "127.0.0.1:0".parse().unwrap(), tls: None }];
+    DoorConfig { anonymous: Anonymous::LoopbackOnly, ..DoorConfig::new(origin, listeners) }
 }
 
 pub(crate) async fn door() -> (Door, Arc<FakeKeeper>) {
@@ -110,14 +118,30 @@ pub(crate) async fn door_with(config: DoorConfig) -> (Door, Arc<FakeKeeper>) {
 
 /// A users file with `d7` / `secret`, made with parameters that cost a test little.
 pub(crate) fn users(dir: &tempfile::TempDir) -> PathBuf {
+    let path = dir.path().join("users");
+    write_users(&path, &["d7"]);
+    path
+}
+
+/// The same for several users, all with `secret`.
+pub(crate) fn write_users(path: &std::path::Path, names: &[&str]) {
     use argon2::password_hash::{PasswordHasher, SaltString};
     let params = argon2::Params::new(argon2::Params::MIN_M_COST, 1, 1, None).unwrap();
     let argon = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
     let salt = SaltString::encode_b64(b"saltsaltsalt").unwrap();
     let hash = argon.hash_password(b"secret", &salt).unwrap();
-    let path = dir.path().join("users");
-    std::fs::write(&path, format!("# devices\nd7:{hash}\n")).unwrap();
-    path
+    let lines: String = names.iter().map(|name| format!("{name}:{hash}\n")).collect();
+    std::fs::write(path, format!("# devices\n{lines}")).unwrap();
+}
+
+/// Waits until something is so.
+pub(crate) async fn until(what: impl Fn() -> bool) {
+    let reached = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, reached).await.expect("it comes true in time");
 }
 
 /// A rumqttc 3.1.1 client whose packets arrive in a channel.
@@ -198,6 +222,46 @@ impl Raw {
         assert_eq!(got, bytes);
     }
 
+    /// The next packet: its first byte and its body. `None` when the door closed.
+    pub(crate) async fn packet(&mut self) -> Option<(u8, Vec<u8>)> {
+        let read = async {
+            let first = self.0.read_u8().await.ok()?;
+            let (mut len, mut shift) = (0, 0);
+            loop {
+                let byte = self.0.read_u8().await.ok()?;
+                len |= usize::from(byte & 0x7f) << shift;
+                shift += 7;
+                if byte & 0x80 == 0 {
+                    break;
+                }
+            }
+            let mut body = vec![0; len];
+            self.0.read_exact(&mut body).await.ok()?;
+            Some((first, body))
+        };
+        timeout(PATIENCE, read).await.expect("a packet comes in time")
+    }
+
+    /// Connects as MQTT 5 with a clean start and these properties; the CONNACK's body.
+    pub(crate) async fn greet_v5(door: &Door, id: &str, properties: &[u8]) -> (Self, Vec<u8>) {
+        let mut raw = Self::open(door).await;
+        raw.send(&connect_v5(id, 2, 0, properties)).await;
+        let (first, body) = raw.packet().await.expect("CONNACK comes");
+        assert_eq!((first, body[1]), (0x20, 0), "{body:02x?}");
+        (raw, body)
+    }
+
+    /// Subscribes as MQTT 5; the reason code.
+    pub(crate) async fn subscribe_v5(&mut self, filter: &str, options: u8) -> u8 {
+        let mut body = vec![0, 7, 0];
+        body.extend(text(filter));
+        body.push(options);
+        self.send(&packet(0x82, &body)).await;
+        let (first, body) = self.packet().await.expect("SUBACK comes");
+        assert_eq!(first, 0x90);
+        *body.last().unwrap()
+    }
+
     /// Reads until the door closes.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         let mut got = Vec::new();
@@ -213,6 +277,53 @@ pub(crate) fn connect_v4(id: &str, keep_alive_s: u8) -> Vec<u8> {
     packet.extend([0, id.len() as u8]);
     packet.extend(id.as_bytes());
     packet
+}
+
+/// A text or binary field: two bytes of length, then the bytes.
+pub(crate) fn text(text: &str) -> Vec<u8> {
+    let mut field = u16::try_from(text.len()).unwrap().to_be_bytes().to_vec();
+    field.extend(text.as_bytes());
+    field
+}
+
+/// A packet with its remaining length.
+pub(crate) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let (mut packet, mut len) = (vec![first], body.len());
+    loop {
+        let low = (len & 0x7f) as u8;
+        len >>= 7;
+        packet.push(if len == 0 { low } else { low | 0x80 });
+        if len == 0 {
+            break;
+        }
+    }
+    packet.extend(body);
+    packet
+}
+
+/// CONNECT of MQTT 5 with properties of under 128 bytes.
+pub(crate) fn connect_v5(id: &str, flags: u8, keep_alive_s: u16, properties: &[u8]) -> Vec<u8> {
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, flags];
+    body.extend(keep_alive_s.to_be_bytes());
+    body.push(properties.len() as u8);
+    body.extend(properties);
+    body.extend(text(id));
+    packet(0x10, &body)
+}
+
+/// PUBLISH of MQTT 5 with properties of under 128 bytes.
+pub(crate) fn publish_v5(flags: u8, topic: &str, id: Option<u16>, properties: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut body = text(topic);
+    body.extend(id.iter().flat_map(|id| id.to_be_bytes()));
+    body.push(properties.len() as u8);
+    body.extend(properties);
+    body.extend(payload);
+    packet(0x30 | flags, &body)
+}
+
+/// Whether bytes stand in others.
+pub(crate) fn has(all: &[u8], part: &[u8]) -> bool {
+    all.windows(part.len()).any(|window| window == part)
 }
 
 /// PUBLISH of 3.1.1 with a body of less than 128 bytes.

@@ -56,7 +56,7 @@ impl Dispatcher {
         {
             let frame = Box::new(Frame::Answer(Answer::clone(answer)));
             self.counts.provisional += 1;
-            self.out.push(Command::Send { device: job.device.clone(), encoding: job.encoding, frame });
+            self.out.push(Command::Send { job: id, device: job.device.clone(), encoding: job.encoding, frame });
         }
         self.enter(id, Stage::Escalated);
     }

@@ -90,7 +90,7 @@ impl Dispatcher {
         let frame = Token { id: job.prompt_id().cloned(), attempt: job.runs, seq: run.seq, text };
         run.seq = run.seq.saturating_add(1);
         let (device, encoding) = (job.device.clone(), job.encoding);
-        self.out.push(Command::Send { device, encoding, frame: Box::new(Frame::Token(frame)) });
+        self.out.push(Command::Send { job: id, device, encoding, frame: Box::new(Frame::Token(frame)) });
     }
 
     pub(super) fn completed(&mut self, id: JobId, completion: Completion, now: Now) {

@@ -1,10 +1,17 @@
 //! Who may do what. A device touches only its own topics; nobody speaks for the gateway or the cloud.
 
+mod pattern;
+mod rules;
+
 use crate::codec::reason;
 use crate::topic;
 use std::fmt;
 use std::sync::Arc;
 use tidegate_schemas::{DeviceId, DeviceTopic, Origin, Topic};
+
+use pattern::covers;
+pub(crate) use pattern::{Names, Pattern};
+pub(crate) use rules::{Action, Rights};
 
 /// Who speaks on a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +36,30 @@ impl fmt::Display for Principal {
 pub(crate) enum Reach {
     One(DeviceId),
     AllLocal,
+    /// A copy of every device's, by a rule of the rights file.
+    All,
+    /// Outcomes with a Response Topic, of whatever device.
+    Replies,
+}
+
+impl Reach {
+    pub(crate) fn covers(&self, device: &DeviceId) -> bool {
+        match self {
+            Self::One(one) => one == device,
+            Self::AllLocal => device.as_str().starts_with(LOCAL_PREFIX),
+            Self::All => true,
+            Self::Replies => false,
+        }
+    }
+}
+
+/// What decides about a client's filters and topics.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    pub(crate) origin: &'a Origin,
+    pub(crate) rights: &'a Rights,
+    pub(crate) reply_topics: &'a [Pattern],
+    pub(crate) client_id: &'a str,
 }
 
 /// What a topic name is, for one who publishes there.
@@ -45,13 +76,31 @@ pub(crate) enum Target {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Grant {
     pub(crate) reach: Option<Reach>,
-    /// Whether rumqttd can have something for it.
+    /// Whether outcomes with a Response Topic may match it.
+    pub(crate) replies: bool,
+    /// Whether the backend can have something for it.
     pub(crate) forward: bool,
 }
 
 const LOCAL_PREFIX: &str = "local-";
 
 impl Principal {
+    /// The name in rules and patterns.
+    pub(crate) fn identity(&self) -> &str {
+        match self {
+            Self::Local => "local",
+            Self::Named(name) => name,
+        }
+    }
+
+    /// The one device that it is, if it is one.
+    pub(crate) fn device(&self) -> Option<DeviceId> {
+        match self {
+            Self::Local => None,
+            Self::Named(name) => name.parse().ok(),
+        }
+    }
+
     pub(crate) fn may_use(&self, device: &DeviceId) -> bool {
         match self {
             Self::Local => device.as_str().starts_with(LOCAL_PREFIX),
@@ -79,17 +128,32 @@ impl Principal {
     }
 
     /// What a checked filter gives, or the reason code of its refusal.
-    pub(crate) fn grant(&self, origin: &Origin, filter: &str) -> Result<Grant, u8> {
+    pub(crate) fn grant(&self, reading: Reading<'_>, filter: &str) -> Result<Grant, u8> {
+        let names = Names { identity: self.identity(), client_id: reading.client_id };
         let levels: Vec<&str> = filter.split('/').collect();
         let what = if levels[0] == "tg" { levels.get(4).copied().unwrap_or("") } else { "" };
         if matches!(what, "prompt" | "control" | "escalate" | "resolve") {
             return Err(reason::NOT_AUTHORISED);
         }
-        let reach = self.reach(origin, filter, levels.last().copied().unwrap_or(""));
-        if what == "answer" && reach.is_none() {
+        let reach = self.reach(reading.origin, filter, levels.last().copied().unwrap_or(""));
+        if what == "answer" {
+            let all = || reading.rights.allow_ours(names, filter).then_some(Reach::All);
+            let reach = all().or(reach).ok_or(reason::NOT_AUTHORISED)?;
+            return Ok(Grant { reach: Some(reach), replies: false, forward: false });
+        }
+        let own_reply = |p: &Pattern| p.filled(names).is_some_and(|own| covers(&own, filter));
+        if !reading.rights.allow_filter(names, filter) && !reading.reply_topics.iter().any(own_reply) {
             return Err(reason::NOT_AUTHORISED);
         }
-        Ok(Grant { reach, forward: what != "answer" })
+        let replies = reading.reply_topics.iter().any(|pattern| pattern.overlaps(filter));
+        Ok(Grant { reach, replies, forward: true })
+    }
+
+    /// Whether outcomes may go to this Response Topic; the own answer topic needs no asking.
+    pub(crate) fn may_have_replies(&self, reading: Reading<'_>, name: &str) -> bool {
+        let names = Names { identity: self.identity(), client_id: reading.client_id };
+        let filled = reading.reply_topics.iter().filter_map(|pattern| pattern.filled(names));
+        topic::check_name(name, topic::Bounds::WIDEST).is_ok() && filled.into_iter().any(|f| topic::matches(&f, name))
     }
 
     fn reach(&self, origin: &Origin, filter: &str, last: &str) -> Option<Reach> {
@@ -113,6 +177,11 @@ mod tests {
 
     fn origin() -> Origin {
         Origin { site: "s".parse().unwrap(), gateway: "g".parse().unwrap() }
+    }
+
+    fn grant(who: &Principal, filter: &str) -> Result<Grant, u8> {
+        let reading = Reading { origin: &origin(), rights: &Rights::open(), reply_topics: &[], client_id: "c" };
+        who.grant(reading, filter)
     }
 
     #[test]
@@ -154,13 +223,27 @@ mod tests {
             ("tg/v1/s/g/state/+", None, true),
             ("plant/#", None, true),
         ] {
-            assert_eq!(d7.grant(&origin(), filter), Ok(Grant { reach, forward }), "{filter}");
+            assert_eq!(grant(&d7, filter), Ok(Grant { reach, replies: false, forward }), "{filter}");
         }
         for filter in ["tg/v1/s/g/answer/d8", "tg/v1/s/g/prompt/d7", "tg/v1/+/+/escalate/+", "tg/v1/s/x/answer/d7"] {
-            assert_eq!(d7.grant(&origin(), filter), Err(reason::NOT_AUTHORISED), "{filter}");
+            assert_eq!(grant(&d7, filter), Err(reason::NOT_AUTHORISED), "{filter}");
         }
-        let all = Principal::Local.grant(&origin(), "tg/v1/+/+/answer/+").unwrap();
+        let all = grant(&Principal::Local, "tg/v1/+/+/answer/+").unwrap();
         assert_eq!(all.reach, Some(Reach::AllLocal));
-        assert_eq!(Principal::Local.grant(&origin(), "tg/v1/s/g/answer/d7"), Err(reason::NOT_AUTHORISED));
+        assert_eq!(grant(&Principal::Local, "tg/v1/s/g/answer/d7"), Err(reason::NOT_AUTHORISED));
+    }
+    #[test]
+    fn a_response_topic_fits_a_pattern_of_the_own_name() {
+        let patterns = [Pattern::new("replies/{identity}/#").unwrap()];
+        let rights = Rights::open();
+        let reading = Reading { origin: &origin(), rights: &rights, reply_topics: &patterns, client_id: "c" };
+        let d7 = Principal::Named("d7".into());
+        for (name, expect) in
+            [("replies/d7/1", true), ("replies/d8/1", false), ("replies/d7/+", false), ("tg/v1/s/g/prompt/d7", false)]
+        {
+            assert_eq!(d7.may_have_replies(reading, name), expect, "{name}");
+        }
+        assert!(d7.grant(reading, "replies/#").unwrap().replies);
+        assert!(!d7.grant(reading, "plant/#").unwrap().replies);
     }
 }
