@@ -17,6 +17,7 @@ pub(super) struct Asked {
 }
 
 /// Wanted of the backend, and not answered.
+#[allow(clippy::large_enum_variant, reason = "a client has one or two open, for milliseconds")]
 enum Open {
     Subscribe { link_id: u16, asked: Asked },
     Unsubscribe { waits: Vec<(u16, String)>, client_id: u16, codes: Vec<u8> },
