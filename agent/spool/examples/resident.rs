@@ -93,7 +93,19 @@ fn outcome(job: u64) -> Result<OutcomeRecord, Failed> {
     let hash = prompt.content_hash();
     let frame = vec![b'x'; 350];
     let id = prompt.id;
-    Ok(OutcomeRecord { job, device, id, hash, encoding, frame, notice: None, released: false, stamp, reply })
+    Ok(OutcomeRecord {
+        job,
+        device,
+        id,
+        hash,
+        encoding,
+        frame,
+        notice: None,
+        released: false,
+        reach: tidegate_spool::Reach::Cloud,
+        stamp,
+        reply,
+    })
 }
 
 /// Resident memory of this process, in KiB.

@@ -4,7 +4,7 @@
 //! counts; what was removed is told by what removed it: an outcome ends its prompt and escalation, the horizon ends
 //! all jobs below it. Memory is bounded by the number of keys, not by the size of the files.
 
-use crate::envelope::{Envelope, Key, MAGIC};
+use crate::envelope::{Class, Envelope, Key, MAGIC};
 use crate::large::INLINE_BYTES_MAX;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -75,10 +75,14 @@ impl Carving {
         self.places.len()
     }
 
-    /// The largest job and the largest sequence number found.
-    pub(crate) fn highest(&self) -> (u64, u64) {
-        let job = self.places.keys().map(|k| k.job.0).max().unwrap_or(0);
-        (job, self.places.values().map(|p| p.seq).max().unwrap_or(0))
+    /// The largest number of these classes that was found.
+    pub(crate) fn highest_of(&self, classes: &[Class]) -> u64 {
+        self.places.keys().filter(|key| classes.contains(&key.class)).map(|key| key.job.0).max().unwrap_or(0)
+    }
+
+    /// The largest sequence number found.
+    pub(crate) fn highest_seq(&self) -> u64 {
+        self.places.values().map(|place| place.seq).max().unwrap_or(0)
     }
 }
 

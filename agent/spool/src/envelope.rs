@@ -8,10 +8,11 @@
 
 use tidegate_schemas::JobId;
 
-/// Starts every record; the last byte is the version of the format.
-pub(crate) const MAGIC: [u8; 4] = [0xf1, b'T', b'g', VERSION];
-/// Version of the records and of the directory.
-pub(crate) const VERSION: u8 = 1;
+/// Starts every record; the last byte is the version of the envelope.
+pub(crate) const MAGIC: [u8; 4] = [0xf1, b'T', b'g', 1];
+/// Version of the directory and of the classes in it. 1 had neither forwarded messages nor dead letters; it is read,
+/// and becomes 2 before anything is written.
+pub(crate) const VERSION: u8 = 2;
 /// Bytes before the body.
 pub(crate) const HEADER_BYTES: usize = 30;
 /// Largest body, in bytes: an escalation of 100 KiB with a provisional answer of 64 KiB, and room for the rest.
@@ -26,31 +27,47 @@ pub(crate) enum Class {
     Released,
     /// The horizon: one record, at job 0.
     Horizon,
+    /// A forwarded message; its number stands in the place of the job's.
+    Forward,
     /// An escalation.
     Escalation,
     /// A prompt.
     Prompt,
     /// An outcome.
     Outcome,
+    /// A dead letter; its number stands in the place of the job's.
+    Dead,
 }
 
 impl Class {
+    const ALL: [Self; 8] = [
+        Self::Attempts,
+        Self::Released,
+        Self::Horizon,
+        Self::Forward,
+        Self::Escalation,
+        Self::Prompt,
+        Self::Outcome,
+        Self::Dead,
+    ];
+
     /// The byte in keys and headers.
     pub(crate) fn byte(self) -> u8 {
         match self {
             Self::Attempts => b'a',
             Self::Released => b'd',
+            Self::Forward => b't',
             Self::Horizon => b'h',
             Self::Escalation => b'o',
             Self::Prompt => b'p',
             Self::Outcome => b'r',
+            Self::Dead => b'x',
         }
     }
 
     /// The class of a byte in a key, a header or a file name.
     pub(crate) fn of(byte: u8) -> Option<Self> {
-        let all = [Self::Attempts, Self::Released, Self::Horizon, Self::Escalation, Self::Prompt, Self::Outcome];
-        all.into_iter().find(|c| c.byte() == byte)
+        Self::ALL.into_iter().find(|c| c.byte() == byte)
     }
 }
 
@@ -147,7 +164,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn classes() -> impl Strategy<Value = Class> {
-        proptest::sample::select(vec![Class::Attempts, Class::Released, Class::Prompt, Class::Outcome])
+        proptest::sample::select(Class::ALL.to_vec())
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! Why a change is refused, and why a store does not open.
 
+use crate::class::QueueClass;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -8,18 +9,14 @@ use tidegate_schemas::JobId;
 /// Which bound is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bound {
-    /// Entries of prompts.
-    Prompts,
-    /// Bytes of prompts.
-    PromptBytes,
-    /// Entries of escalations.
-    Escalations,
-    /// Bytes of escalations.
-    EscalationBytes,
-    /// Entries of outcomes, with those that open prompts will need.
-    Outcomes,
-    /// Bytes of outcomes, with those that open prompts will need.
-    OutcomeBytes,
+    /// Entries of a class. Those of outcomes count what open prompts will need.
+    Entries(QueueClass),
+    /// Bytes of a class. Those of outcomes count what open prompts will need.
+    Bytes(QueueClass),
+    /// Entries of one device in a class.
+    DeviceEntries(QueueClass),
+    /// Bytes of one device in a class.
+    DeviceBytes(QueueClass),
     /// Changes that wait for the storage thread.
     Queue,
     /// Bytes of one record.
@@ -28,16 +25,18 @@ pub enum Bound {
 
 impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Prompts => "prompts",
-            Self::PromptBytes => "bytes of prompts",
-            Self::Escalations => "escalations",
-            Self::EscalationBytes => "bytes of escalations",
-            Self::Outcomes => "outcomes stored and to come",
-            Self::OutcomeBytes => "bytes of outcomes stored and to come",
-            Self::Queue => "changes that wait for the disk",
-            Self::RecordBytes => "bytes of one record",
-        })
+        let told = |class: &QueueClass| match class {
+            QueueClass::Outcomes => "outcomes stored and to come",
+            other => other.name(),
+        };
+        match self {
+            Self::Entries(class) => f.write_str(told(class)),
+            Self::Bytes(class) => write!(f, "bytes of {}", told(class)),
+            Self::DeviceEntries(class) => write!(f, "{} of the device", told(class)),
+            Self::DeviceBytes(class) => write!(f, "bytes of {} of the device", told(class)),
+            Self::Queue => f.write_str("changes that wait for the disk"),
+            Self::RecordBytes => f.write_str("bytes of one record"),
+        }
     }
 }
 
@@ -75,12 +74,25 @@ pub enum SpoolError {
     /// Another outcome of the job is already stored; it stands.
     #[error("job {0} already has another outcome")]
     Decided(JobId),
+    /// No such forwarded message or dead letter is stored.
+    #[error("entry {0} is not in the store")]
+    NoEntry(u64),
+    /// The number of a new forwarded message is already taken or was used before.
+    #[error("entry {0} was already used")]
+    Used(u64),
     /// The outcome was not released yet, so it cannot be forgotten.
     #[error("the outcome of job {0} is not released")]
     Unreleased(JobId),
     /// The store is closed.
     #[error("the store is closed")]
     Stopped,
+}
+
+impl SpoolError {
+    /// Whether it is the device's own bound that is reached.
+    pub(crate) fn is_of_device(&self) -> bool {
+        matches!(self, Self::Full { what: Bound::DeviceEntries(_) | Bound::DeviceBytes(_), .. })
+    }
 }
 
 /// Why a store does not open.

@@ -5,10 +5,11 @@
 use crate::envelope::Class;
 use crate::limits::Limits;
 use crate::open::open;
-use crate::record::{Change, OutcomeRecord, PromptRecord};
+use crate::record::{Change, OutcomeRecord, PromptRecord, Reach};
+use crate::staged::Staged;
 use crate::stamp::Stamp;
-use crate::store::{Staged, Store};
-use crate::{Bound, SpoolError};
+use crate::store::Store;
+use crate::{Bound, QueueClass, SpoolError};
 use std::path::Path;
 use tidegate_schemas::{ContentHash, Encoding, JobId, Prompt, Reply};
 
@@ -35,6 +36,7 @@ fn outcome(job: u64, len: usize, boot_ms: u64) -> Change {
         frame: vec![b'x'; len],
         notice: None,
         released: false,
+        reach: Reach::Cloud,
         stamp: stamp(boot_ms),
         reply: Reply::default(),
     })
@@ -69,11 +71,7 @@ fn outcomes_go_when_their_time_is_over() {
     assert!(!prune(&mut store, 1000 + DAY));
     assert_eq!(store.counts().outcomes.entries, 3, "at the limit all are there");
     prune(&mut store, 1001 + DAY);
-    assert_eq!(
-        store.index.outcomes.keys().map(|j| j.0).collect::<Vec<_>>(),
-        [1, 3],
-        "the released one is over seen_keep"
-    );
+    assert_eq!(store.index.outcomes.numbers(0).collect::<Vec<_>>(), [1, 3], "the released one is over seen_keep");
     prune(&mut store, 1001 + 7 * DAY);
     let counts = store.counts();
     assert_eq!((counts.outcomes.entries, counts.outcomes.bytes), (0, 0));
@@ -103,13 +101,13 @@ fn an_admitted_prompt_holds_room_for_its_outcome() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = store(dir.path(), Limits { outcomes_entries_max: 3, ..Limits::default() });
     let kept = apply(&mut store, (1..=4).map(prompt));
-    let full = Err(SpoolError::Full { what: Bound::Outcomes, would: 4, max: 3 });
+    let full = Err(SpoolError::Full { what: Bound::Entries(QueueClass::Outcomes), would: 4, max: 3 });
     assert_eq!(kept, [Ok(()), Ok(()), Ok(()), full.clone()]);
     assert_eq!(apply(&mut store, (1..=3).map(|job| outcome(job, 10, 0))), [Ok(()), Ok(()), Ok(())]);
     assert_eq!(apply(&mut store, [prompt(5)]), [full], "what nobody took yet is not pruned for new prompts");
     apply(&mut store, [3, 2].map(|job| Change::Release { job: JobId(job) }));
     assert_eq!(apply(&mut store, [prompt(6)]), [Ok(())]);
-    assert_eq!(store.index.outcomes.keys().map(|j| j.0).collect::<Vec<_>>(), [1, 3], "the oldest released one went");
+    assert_eq!(store.index.outcomes.numbers(0).collect::<Vec<_>>(), [1, 3], "the oldest released one went");
 }
 
 #[test]
@@ -119,7 +117,7 @@ fn room_is_held_in_bytes_too() {
     let mut store = store(dir.path(), Limits { outcomes_bytes_max: max, ..Limits::default() });
     let kept = apply(&mut store, (1..=3).map(prompt));
     let would = 3 * crate::index::RESERVED_BYTES;
-    assert_eq!(kept, [Ok(()), Ok(()), Err(SpoolError::Full { what: Bound::OutcomeBytes, would, max })]);
+    assert_eq!(kept, [Ok(()), Ok(()), Err(SpoolError::Full { what: Bound::Bytes(QueueClass::Outcomes), would, max })]);
 }
 
 #[test]

@@ -6,19 +6,25 @@
 //!   submission; a failed sync poisons the store: every later change is refused until it is opened anew;
 //! - a prompt has at most one outcome, which is never replaced, and which takes prompt and escalation off the disk in
 //!   the same atomic step;
-//! - every class is bounded in entries and bytes, and an open prompt holds room for its outcome;
+//! - every class is bounded in entries and bytes, in all and by device; an open prompt holds room for its outcome; what
+//!   goes without being delivered is counted and told;
+//! - a forwarded message leaves the disk by the word of whoever sent it, its time to live, or its class's policy;
 //! - opening ends in a running store, whatever lies in the directory, unless the directory is another's, in use, or
 //!   written by a newer version.
 //!
-//! On disk: `CURRENT` names the generation; `gen-<n>/` is a sled database of one tree whose keys are a class byte and
-//! the big-endian job number; `large/<class>-<job>` holds what is too large for a sled page; `corrupt-<n>/` is what a
-//! failed opening set aside; `synced` and `before` witness against silent loss; `ballast` is space to be given up on a full disk; `lock` is held while the store is open.
+//! On disk: `CURRENT` names the format and the generation; `gen-<n>/` is a sled database of one tree whose keys are a
+//! class byte and the big-endian number of job, forwarded message or letter; `large/<class>-<number>` holds what is too
+//! large for a sled page; `corrupt-<n>/` is what a failed opening set aside; `synced` and `before` witness against
+//! silent loss; `ballast` is space to be given up on a full disk; `lock` is held while the store is open.
 
 mod carve;
+mod class;
 mod database;
+mod dead;
 mod directory;
 mod envelope;
 mod error;
+mod forward;
 mod generation;
 mod index;
 #[cfg(test)]
@@ -27,17 +33,29 @@ mod large;
 mod limits;
 mod load;
 mod open;
+mod outbound;
+mod reading;
 mod record;
 mod salvage;
+mod shelf;
 mod space;
 mod spool;
+mod staged;
 mod stamp;
 mod store;
+mod switch;
+mod telemetry;
 mod thread;
 mod witness;
 
+pub use class::{DropReason, Notice, Policy, QueueClass, UnknownClass};
+pub use dead::{DeadId, DeadItem, DeadReason, DeadRecord};
 pub use error::{Bound, OpenError, SpoolError};
+pub use forward::{DueForward, ForwardId, ForwardProperties, ForwardRecord, Room};
 pub use limits::Limits;
-pub use record::{Change, ClassCounts, Counts, EscalationRecord, OutcomeRecord, PromptRecord, Recovered, SeenOutcome};
+pub use reading::Stored;
+pub use record::{
+    Change, ClassCounts, Counts, EscalationRecord, OutcomeRecord, PromptRecord, Reach, Recovered, SeenOutcome,
+};
 pub use spool::Spool;
 pub use stamp::Stamp;

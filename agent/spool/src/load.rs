@@ -5,12 +5,18 @@
 //! prompt that has an outcome, a job below the horizon) is removed again.
 
 use crate::database::{Database, Op};
+use crate::dead::DeadRecord;
 use crate::envelope::{BODY_BYTES_MAX, Class, Envelope, Form, Key};
-use crate::index::{Index, OutcomeSlot, PromptSlot, Slot};
+use crate::forward::{ForwardId, ForwardRecord};
+use crate::index::{DeadSlot, EscalationSlot, Index, OutcomeSlot, PromptSlot};
 use crate::large::LargeFiles;
 use crate::limits::Limits;
+use crate::outbound::expires_boot_ms;
 use crate::record::{EscalationRecord, OutcomeRecord, PromptRecord, Recovered, SeenOutcome};
-use crate::store::Horizon;
+use crate::shelf::Slot;
+use crate::staged::Horizon;
+use crate::stamp::Stamp;
+use crate::telemetry::{ForwardSlot, Stand};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use tidegate_schemas::{JobId, cbor};
@@ -44,6 +50,7 @@ struct Loader<'a> {
     seq: u64,
     repairs: Vec<Op>,
     horizon: Horizon,
+    now: Stamp,
     attempts: BTreeMap<JobId, u32>,
     released: BTreeSet<JobId>,
     prompts: BTreeMap<JobId, PromptRecord>,
@@ -58,7 +65,8 @@ impl<'a> Loader<'a> {
             recovered: Recovered::nothing(),
             seq: 0,
             repairs: Vec::new(),
-            horizon: Horizon { next_job: 1, floor: 0 },
+            horizon: Horizon::START,
+            now: Stamp::now(),
             attempts: BTreeMap::new(),
             released: BTreeSet::new(),
             prompts: BTreeMap::new(),
@@ -72,7 +80,7 @@ impl<'a> Loader<'a> {
         let envelope = Envelope::decode(value).filter(|e| e.key == key);
         let envelope = envelope.ok_or_else(|| format!("the {:?} of job {} is damaged", key.class, key.job))?;
         self.seq = self.seq.max(envelope.seq);
-        let shadow = key.job.0 < self.horizon.floor && key.class != Class::Horizon;
+        let shadow = self.horizon.is_over(key);
         let readable = !shadow && self.content(&envelope);
         if !readable {
             self.recovered.unreadable += u64::from(!shadow);
@@ -99,26 +107,45 @@ impl<'a> Loader<'a> {
             Class::Released => drop(self.released.insert(job)),
             Class::Horizon => self.horizon = read(body)?,
             Class::Escalation => {
-                self.escalations.insert(job, read(body)?);
-                self.index.add_escalation(job, slot);
+                let record: EscalationRecord = read(body)?;
+                let device = record.escalation.device.clone();
+                self.index.escalations.insert(job.0, EscalationSlot { slot, device });
+                self.escalations.insert(job, record);
             }
             Class::Prompt => {
                 let mut record: PromptRecord = read(body)?;
                 let attempts = self.attempts.get(&job);
                 record.attempts = record.attempts.max(attempts.copied().unwrap_or(0));
-                self.index.add_prompt(job, PromptSlot { slot, attempted: attempts.is_some() });
+                let (device, attempted) = (record.device.clone(), attempts.is_some());
+                self.index.add_prompt(job, PromptSlot { slot, device, attempted });
                 self.prompts.insert(job, record);
             }
             Class::Outcome => self.outcome(read(body)?, slot),
+            Class::Forward => self.forward(&read(body)?, slot),
+            Class::Dead => {
+                let DeadRecord { entry, source, stamp, .. } = read(body)?;
+                self.index.dead.insert(entry.0, DeadSlot { slot, source, stamp });
+                self.index.next_dead = self.index.next_dead.max(entry.0 + 1);
+            }
         }
         Some(())
+    }
+
+    fn forward(&mut self, record: &ForwardRecord, slot: Slot) {
+        let (source, priority, expires_boot_ms) =
+            (record.source.clone(), record.priority, expires_boot_ms(record, &self.now));
+        let (stand, attempts, restored) = (Stand::Waiting, 0, true);
+        let slot = ForwardSlot { slot, source, priority, stand, attempts, restored, expires_boot_ms };
+        self.index.telemetry.insert(record.entry.0, slot);
+        self.index.next_forward = self.index.next_forward.max(record.entry.0 + 1);
     }
 
     fn outcome(&mut self, record: OutcomeRecord, slot: Slot) {
         let job = record.job;
         let released = record.released || self.released.contains(&job);
         let frame_crc = crc32c::crc32c(&record.frame);
-        self.index.add_outcome(job, OutcomeSlot { slot, stamp: record.stamp, frame_crc, released });
+        let (device, stamp) = (record.device.clone(), record.stamp);
+        self.index.add_outcome(job, OutcomeSlot { slot, device, stamp, frame_crc, released });
         if !released {
             self.recovered.pending.push((record.device.clone(), job));
         }
@@ -126,19 +153,24 @@ impl<'a> Loader<'a> {
         self.recovered.seen.extend(record.id.map(|id| SeenOutcome { job, device, id, hash, stamp }));
         // Its prompt and escalation went with it, unless a salvage brought them back.
         if self.prompts.remove(&job).is_some() {
-            self.index.remove_prompt(job);
+            self.index.prompts.remove(job.0);
             self.remove(Key::new(Class::Prompt, job));
         }
         if self.escalations.remove(&job).is_some() {
-            self.index.remove_escalation(job);
+            self.index.escalations.remove(job.0);
             self.remove(Key::new(Class::Escalation, job));
         }
     }
 
     fn finish(mut self) -> Loaded {
         self.remove_strays();
-        self.index.next_job = self.index.next_job.max(self.horizon.next_job);
-        self.recovered.next_job = JobId(self.index.next_job);
+        let (index, horizon) = (&mut self.index, self.horizon);
+        index.next_job = index.next_job.max(horizon.next_job);
+        index.next_forward = index.next_forward.max(horizon.next_forward);
+        index.next_dead = index.next_dead.max(horizon.next_dead);
+        self.recovered.next_job = JobId(index.next_job);
+        self.recovered.next_forward = ForwardId(index.next_forward);
+        self.recovered.forwards = index.telemetry.waiting();
         self.recovered.prompts = self.prompts.into_values().collect();
         self.recovered.escalations = self.escalations.into_values().collect();
         Loaded { index: self.index, recovered: self.recovered, seq: self.seq, repairs: self.repairs }
@@ -150,12 +182,12 @@ impl<'a> Loader<'a> {
         for job in lost {
             self.recovered.unreadable += 1;
             self.escalations.remove(&job);
-            self.index.remove_escalation(job);
+            self.index.escalations.remove(job.0);
             self.remove(Key::new(Class::Escalation, job));
         }
         let attempts: Vec<JobId> = self.attempts.keys().filter(|j| !self.prompts.contains_key(j)).copied().collect();
         attempts.into_iter().for_each(|job| self.remove(Key::new(Class::Attempts, job)));
-        let stray = |j: &&JobId| !self.index.outcomes.contains_key(j);
+        let stray = |j: &&JobId| !self.index.outcomes.contains(j.0);
         let released: Vec<JobId> = self.released.iter().filter(stray).copied().collect();
         released.into_iter().for_each(|job| self.remove(Key::new(Class::Released, job)));
     }

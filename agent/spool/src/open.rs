@@ -19,7 +19,8 @@ use crate::load::{Loaded, load};
 use crate::record::{Counts, Recovered};
 use crate::salvage;
 use crate::space::Space;
-use crate::store::{Staged, Store};
+use crate::staged::Staged;
+use crate::store::Store;
 use crate::witness::{self, Before, Synced};
 use std::path::Path;
 
@@ -38,6 +39,8 @@ pub(crate) fn open(dir: &Path, limits: Limits) -> Result<(Store, Recovered), Ope
     }
     let large = LargeFiles::open(dir).map_err(OpenError::io("cannot prepare", dir))?;
     let generation = counting(dir)?;
+    // Before anything of this format is written, so that a version that cannot read it says so.
+    generation::upgrade(dir, generation).map_err(OpenError::io("cannot upgrade", dir))?;
     generation::remove_others(dir, generation).map_err(OpenError::io("cannot clear", dir))?;
     let synced = Synced::open(dir).map_err(OpenError::io("cannot prepare", dir))?;
     let before = Before::take(dir, &generation::path(dir, generation).join("db"));
@@ -62,7 +65,7 @@ pub(crate) fn open(dir: &Path, limits: Limits) -> Result<(Store, Recovered), Ope
     };
     // A group that was cut off is left behind by one that is whole: the witnesses allow for one unfinished group.
     if !repairs.is_empty() || written > seq {
-        store.commit(Staged::repairs(repairs)).map_err(refused(dir, generation))?;
+        store.commit(Staged::repairs(repairs)).map(drop).map_err(refused(dir, generation))?;
     }
     remove_orphans(&store);
     Ok((store, recovered))

@@ -1,5 +1,7 @@
-//! What is kept: the records of the three classes, the changes to them, and what an opening finds.
+//! What is kept: the records of prompts, escalations and outcomes, the changes to all classes, and what an opening finds.
 
+use crate::dead::{DeadId, DeadReason};
+use crate::forward::{ForwardId, ForwardRecord};
 use crate::stamp::Stamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -65,6 +67,20 @@ pub struct OutcomeRecord {
     /// Where it goes and with what. Records of older versions have none.
     #[serde(default, skip_serializing_if = "Reply::is_plain")]
     pub reply: Reply,
+    /// Whether its text may leave the host. What does not say so may not.
+    #[serde(default)]
+    pub reach: Reach,
+}
+
+/// How far the text of a prompt, and all that is made of it, may go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reach {
+    /// Not beyond this host.
+    #[default]
+    Host,
+    /// To the cloud, if need be.
+    Cloud,
 }
 
 /// The bytes of the frame are text of an answer: only their number is shown.
@@ -111,6 +127,44 @@ pub enum Change {
         /// The job.
         job: JobId,
     },
+    /// Like `Conclude`, and keeps the prompt, or its escalation where that was refused, as a dead letter. Where there is
+    /// no room for the letter the outcome is kept without.
+    ConcludeDead {
+        /// The outcome.
+        outcome: OutcomeRecord,
+        /// Why it is dead.
+        reason: DeadReason,
+    },
+    /// Keeps a forwarded message. Where there is no room the class's policy decides; what it drops is told as
+    /// [`crate::Notice::Dropped`].
+    Forward(ForwardRecord),
+    /// The central broker acknowledged exactly this message with success: it leaves the disk.
+    ForwardDone {
+        /// Its number.
+        entry: ForwardId,
+    },
+    /// The central broker refused this message for good: it becomes a dead letter.
+    ForwardDead {
+        /// Its number.
+        entry: ForwardId,
+        /// Why.
+        reason: DeadReason,
+    },
+    /// An operator drops a forwarded message.
+    ForwardDrop {
+        /// Its number.
+        entry: ForwardId,
+    },
+    /// A dead forwarded message is forwarded again, under the next number; the letter goes.
+    DeadForward {
+        /// The number of the letter.
+        entry: DeadId,
+    },
+    /// Removes a dead letter: it was dropped by an operator, or what was in it is under way again.
+    DeadRemove {
+        /// Its number.
+        entry: DeadId,
+    },
 }
 
 /// What deduplication needs of an outcome.
@@ -141,6 +195,10 @@ pub struct Recovered {
     pub pending: Vec<(DeviceId, JobId)>,
     /// The number of the next job: above all that was ever stored.
     pub next_job: JobId,
+    /// The number of the next forwarded message: above all that was ever stored.
+    pub next_forward: ForwardId,
+    /// Forwarded messages that wait.
+    pub forwards: u64,
     /// Where the damaged store was set aside, if it was.
     pub quarantined: Option<PathBuf>,
     /// Records read from a damaged store by scanning its files; zero without damage.
@@ -158,6 +216,8 @@ impl Recovered {
             seen: Vec::new(),
             pending: Vec::new(),
             next_job: JobId(1),
+            next_forward: ForwardId(1),
+            forwards: 0,
             quarantined: None,
             salvaged: 0,
             unreadable: 0,
@@ -185,6 +245,18 @@ pub struct Counts {
     pub outcomes: ClassCounts,
     /// Outcomes among them that no session acknowledged.
     pub pending: u64,
+    /// Forwarded messages.
+    pub telemetry: ClassCounts,
+    /// Forwarded messages among them that nobody has taken out to send.
+    pub telemetry_waiting: u64,
+    /// Dead letters.
+    pub dead: ClassCounts,
+    /// Forwarded messages and dead letters dropped because there was no room, since the opening.
+    pub dropped_full: u64,
+    /// Forwarded messages and dead letters dropped because their time was over, since the opening.
+    pub dropped_expired: u64,
+    /// Entries dropped by an operator, since the opening.
+    pub dropped_operator: u64,
     /// Unreleased outcomes dropped because `answer_keep_ms` ended, since the opening.
     pub dropped: u64,
     /// Released outcomes pruned since the opening.

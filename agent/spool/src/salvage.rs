@@ -2,22 +2,22 @@
 
 use crate::carve::Carving;
 use crate::database::Builder;
-use crate::envelope::{BODY_BYTES_MAX, Envelope, Form, Key};
+use crate::envelope::{BODY_BYTES_MAX, Class, Envelope, Form, Key};
 use crate::large::LargeFiles;
-use crate::store::{HORIZON, Horizon};
+use crate::staged::{HORIZON, Horizon};
 use std::path::Path;
 use tidegate_schemas::cbor;
 
-/// Job numbers that are left out after damage: the highest ones may be among what was lost, and the cloud may still
-/// answer under them.
-const JOB_GAP: u64 = 1 << 20;
+/// Numbers that are left out after damage: the highest ones may be among what was lost, and the cloud may still answer
+/// under them.
+const NUMBER_GAP: u64 = 1 << 20;
 
 /// Builds generation `number` of the records that a scan found, up to giving it its name. Returns how many there were.
 /// Its latest record is after `synced`, so that the next opening misses nothing. An error is one of writing.
 pub(crate) fn rebuild(dir: &Path, number: u64, carving: &Carving, rest: (&LargeFiles, u64)) -> Result<u64, String> {
     let (large, synced) = rest;
     let mut builder = Builder::start(dir, number)?;
-    let mut horizon = Horizon { next_job: 1, floor: 0 };
+    let mut horizon = Horizon::START;
     carving.each(|key, record| {
         if key != HORIZON {
             return builder.put(key, record);
@@ -27,9 +27,16 @@ pub(crate) fn rebuild(dir: &Path, number: u64, carving: &Carving, rest: (&LargeF
         Ok(())
     })?;
     let adopted = adopt(carving, large, &mut builder)?;
-    let (job, seq) = carving.highest();
-    let job = adopted.iter().map(|k| k.job.0).max().unwrap_or(0).max(job);
-    horizon.next_job = horizon.next_job.max(job + 1).saturating_add(JOB_GAP);
+    let above = |classes: &[Class], next: u64| {
+        let of_class = adopted.iter().filter(|key| classes.contains(&key.class)).map(|key| key.job.0 + 1);
+        let gap = next.max(of_class.max().unwrap_or(0)).max(carving.highest_of(classes).saturating_add(1));
+        gap.saturating_add(NUMBER_GAP)
+    };
+    let of_jobs = [Class::Attempts, Class::Released, Class::Escalation, Class::Prompt, Class::Outcome];
+    horizon.next_job = above(&of_jobs, horizon.next_job);
+    horizon.next_forward = above(&[Class::Forward], horizon.next_forward);
+    horizon.next_dead = above(&[Class::Dead], horizon.next_dead);
+    let seq = carving.highest_seq();
     let body = cbor::to_vec(&horizon);
     builder
         .put(HORIZON, Envelope { key: HORIZON, form: Form::Inline, seq: seq.max(synced) + 1, body: &body }.encode())?;

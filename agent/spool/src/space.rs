@@ -37,6 +37,15 @@ impl Space {
         self.proceed()
     }
 
+    /// Whether a forwarded message may be kept: only where it leaves prompts their room.
+    pub(crate) fn admit_telemetry(&self) -> Result<(), SpoolError> {
+        let (free, min) = (self.free(), self.free_bytes_min.saturating_mul(2));
+        if free < min {
+            return Err(SpoolError::DiskFull { free, min });
+        }
+        self.proceed()
+    }
+
     /// Whether what was admitted may go on; gives the ballast up when room is short.
     pub(crate) fn proceed(&self) -> Result<(), SpoolError> {
         let mut free = self.free();

@@ -3,11 +3,15 @@
 //! There is no window in which a lone change waits for company: while one group syncs, the next one gathers. A lone
 //! change therefore costs one sync, and under load a sync is shared by up to `group_commit_max` changes.
 
+use crate::class::{Notice, QueueClass};
 use crate::error::SpoolError;
+use crate::forward::{DueForward, ForwardId, Room};
 use crate::limits::Limits;
+use crate::reading::Stored;
 use crate::record::{Change, Counts, OutcomeRecord};
+use crate::staged::Staged;
 use crate::stamp::Stamp;
-use crate::store::{Staged, Store};
+use crate::store::Store;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -22,13 +26,39 @@ const TIDY_EVERY: Duration = Duration::from_secs(20);
 const TIDY_AGAIN: Duration = Duration::from_millis(200);
 
 type Answer<T> = Box<dyn FnOnce(T) + Send>;
+/// Hears what the store has to say without being asked.
+pub(crate) type Listener = Box<dyn FnMut(Notice) + Send>;
 
 /// What the thread is asked.
 pub(crate) enum Request {
     Change(Box<Change>, Done),
-    Outcome(JobId, Answer<Option<OutcomeRecord>>),
-    Counts(Answer<Counts>),
+    Read(Read),
+    /// Messages that were taken out wait again: those named, or all.
+    PutBack(Option<Vec<ForwardId>>),
+    Listen(Listener),
     Close(SyncSender<()>),
+}
+
+/// A question, answered after the sync of its group.
+pub(crate) enum Read {
+    Outcome(JobId, Answer<Option<OutcomeRecord>>),
+    One(QueueClass, u64, Answer<Option<Stored>>),
+    Page(QueueClass, u64, Room, Answer<Vec<Stored>>),
+    Take(Room, Answer<Vec<DueForward>>),
+    Counts(Answer<Counts>),
+}
+
+impl Read {
+    /// Answers without the store.
+    fn refuse(self) {
+        match self {
+            Self::Outcome(_, done) => done(None),
+            Self::One(_, _, done) => done(None),
+            Self::Page(_, _, _, done) => done(Vec::new()),
+            Self::Take(_, done) => done(Vec::new()),
+            Self::Counts(done) => done(Counts::default()),
+        }
+    }
 }
 
 impl Request {
@@ -36,9 +66,8 @@ impl Request {
     pub(crate) fn refuse(self, error: SpoolError) {
         match self {
             Self::Change(_, done) => done.call(Err(error)),
-            Self::Outcome(_, done) => done(None),
-            Self::Counts(done) => done(Counts::default()),
-            Self::Close(_) => {}
+            Self::Read(read) => read.refuse(),
+            Self::PutBack(_) | Self::Listen(_) | Self::Close(_) => {}
         }
     }
 }
@@ -82,30 +111,41 @@ fn guarded(call: impl FnOnce()) {
 
 /// Starts the thread; it ends when it is asked to close or the last sender is gone.
 pub(crate) fn start(store: Store, requests: Receiver<Request>, limits: Limits) -> io::Result<()> {
-    let body = move || Storage { store, requests, group_max: limits.group_commit_max.max(1), poisoned: None }.run();
+    let body = move || {
+        Storage {
+            store,
+            requests,
+            group_max: limits.group_commit_max.max(1),
+            listener: None,
+            due: Instant::now() + TIDY_EVERY,
+            poisoned: None,
+        }
+        .run()
+    };
     std::thread::Builder::new().name("spool".to_owned()).spawn(body).map(drop)
 }
 
 /// An answer that waits for the sync of its group.
 enum Pending {
     Change(Done, Result<(), SpoolError>),
-    Outcome(JobId, Answer<Option<OutcomeRecord>>),
-    Counts(Answer<Counts>),
+    Read(Read),
 }
 
 struct Storage {
     store: Store,
     requests: Receiver<Request>,
     group_max: usize,
+    listener: Option<Listener>,
+    /// When to tidy up next.
+    due: Instant,
     /// Why nothing is written any more.
     poisoned: Option<String>,
 }
 
 impl Storage {
     fn run(mut self) {
-        let mut due = Instant::now() + TIDY_EVERY;
         let ended = loop {
-            match self.requests.recv_timeout(due.saturating_duration_since(Instant::now())) {
+            match self.requests.recv_timeout(self.due.saturating_duration_since(Instant::now())) {
                 Ok(first) => {
                     if let Some(ended) = self.group(first) {
                         break Some(ended);
@@ -114,8 +154,8 @@ impl Storage {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break None,
             }
-            if Instant::now() >= due {
-                due = Instant::now() + self.tidy();
+            if Instant::now() >= self.due {
+                self.due = Instant::now() + self.tidy();
             }
         };
         // The lock must be free before anybody hears of the end. What still waits hears `Stopped` as it is dropped.
@@ -136,8 +176,9 @@ impl Storage {
         while let Some(request) = next.take() {
             match request {
                 Request::Change(change, done) => pending.push(Pending::Change(done, self.stage(*change, &mut staged))),
-                Request::Outcome(job, done) => pending.push(Pending::Outcome(job, done)),
-                Request::Counts(done) => pending.push(Pending::Counts(done)),
+                Request::Read(read) => pending.push(Pending::Read(read)),
+                Request::PutBack(which) => self.store.put_back(which),
+                Request::Listen(listener) => self.listener = Some(listener),
                 Request::Close(sender) => {
                     ended = Some(sender);
                     break;
@@ -171,21 +212,51 @@ impl Storage {
         }
         let store = &mut self.store;
         match catch_unwind(AssertUnwindSafe(|| store.commit(staged))) {
-            Ok(Ok(())) => {}
+            Ok(Ok(notices)) => notices.into_iter().for_each(|notice| self.tell(notice)),
             Ok(Err(why)) => self.poison(why),
             Err(_) => self.poison("the database panicked".to_owned()),
         }
     }
 
-    fn answer(&self, pending: Pending) {
+    fn tell(&mut self, notice: Notice) {
+        if let Some(listener) = &mut self.listener {
+            guarded(|| listener(notice));
+        }
+    }
+
+    fn answer(&mut self, pending: Pending) {
         match pending {
             // A group that did not reach the disk reached it for none of its changes.
             Pending::Change(done, result) => done.call(result.and_then(|()| self.alive())),
-            Pending::Outcome(job, done) => {
-                let found = catch_unwind(AssertUnwindSafe(|| self.store.outcome(job))).unwrap_or(None);
+            Pending::Read(read) => self.read(read),
+        }
+    }
+
+    /// A read that panics, as sled's may, found nothing.
+    fn read(&mut self, read: Read) {
+        let store = &mut self.store;
+        match read {
+            Read::Outcome(job, done) => {
+                let found = catch_unwind(AssertUnwindSafe(|| store.outcome(job))).unwrap_or(None);
                 guarded(|| done(found));
             }
-            Pending::Counts(done) => guarded(|| done(self.store.counts())),
+            Read::One(class, number, done) => {
+                let found = catch_unwind(AssertUnwindSafe(|| store.stored(class, number))).unwrap_or(None);
+                guarded(|| done(found));
+            }
+            Read::Page(class, after, room, done) => {
+                let found = catch_unwind(AssertUnwindSafe(|| store.page(class, after, room))).unwrap_or_default();
+                guarded(|| done(found));
+            }
+            Read::Take(room, done) => {
+                let taken = catch_unwind(AssertUnwindSafe(|| store.take_forwards(room, &Stamp::now())));
+                let (due, overdue) = taken.unwrap_or_default();
+                if overdue {
+                    self.due = Instant::now();
+                }
+                guarded(|| done(due));
+            }
+            Read::Counts(done) => guarded(|| done(store.counts())),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::bridge::Bridge;
 use super::clock;
 use super::control::Control;
-use super::delivery::{Facts, Pending};
+use super::delivery::Pending;
 use super::hub::{Hands, Hub, Tickets};
 use super::ingress::Ingress;
 use super::message::{Ears, ToBridge};
@@ -201,7 +201,7 @@ fn restore(hub: &mut Hub, recovered: Recovered) {
     let mut jobs = Vec::with_capacity(prompts);
     for record in recovered.prompts {
         let (job, prompt) = (record.job, Arc::new(record.prompt));
-        let facts = Facts { hash: prompt.content_hash(), task: prompt.task.clone(), reply: record.reply };
+        let facts = hub.facts_of(&prompt, record.reply);
         hub.facts.insert(job, facts);
         jobs.push(Restored {
             job,

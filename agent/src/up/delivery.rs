@@ -7,7 +7,7 @@ use tidegate_schemas::{
     ContentHash, DeviceId, Encoding, ErrorCode, ErrorFrame, Frame, JobId, OUTCOME_BYTES_MAX, PROMPT_BYTES_MAX,
     PromptId, Reply, Route, cbor,
 };
-use tidegate_spool::{OutcomeRecord, Stamp};
+use tidegate_spool::{OutcomeRecord, Reach, Stamp};
 
 /// Stored outcomes that no session acknowledged, by device, oldest first.
 #[derive(Debug, Default)]
@@ -47,6 +47,8 @@ pub(super) struct Facts {
     pub(super) task: Option<tidegate_schemas::TaskName>,
     /// Where its outcome goes and with what.
     pub(super) reply: Reply,
+    /// How far its text may go.
+    pub(super) reach: Reach,
 }
 
 /// The record of an outcome: its exact bytes, and what is delivered instead where they are too many for the device.
@@ -62,9 +64,10 @@ pub(super) fn record(conclude: Command, facts: Option<&Facts>) -> Option<Outcome
     let max = max_bytes.and_then(|max| usize::try_from(max).ok()).filter(|max| frame.len() > *max);
     let notice = max.map(|max| too_large(encoding, id.clone(), frame.len(), max));
     let hash = facts.map_or(ContentHash([0; 16]), |facts| facts.hash);
+    let reach = facts.map_or(Reach::Host, |facts| facts.reach);
     let reply = facts.map(|facts| facts.reply.clone()).unwrap_or_default();
-    let stamp = Stamp::now();
-    Some(OutcomeRecord { job, device, id, hash, encoding, frame, notice, released: false, stamp, reply })
+    let (released, stamp) = (false, Stamp::now());
+    Some(OutcomeRecord { job, device, id, hash, encoding, frame, notice, released, stamp, reach, reply })
 }
 
 fn too_large(encoding: Encoding, id: Option<PromptId>, bytes: usize, max: usize) -> Vec<u8> {

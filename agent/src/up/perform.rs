@@ -11,10 +11,10 @@ use tidegate_broker::{Ephemeral, Verdict};
 use tidegate_core::{Command, EngineFault, Event, Inference, Keepsake, Note, Ticket};
 use tidegate_engine::protocol::Run;
 use tidegate_schemas::{
-    DeviceId, Encoding, ErrorCode, ErrorFrame, Escalation, Frame, Input, JobId, Message, Resolution, ResolvedOutcome,
-    Role,
+    DeviceId, Encoding, ErrorCode, ErrorFrame, Escalation, Frame, Input, JobId, Message, Prompt, Resolution,
+    ResolvedOutcome, Role,
 };
-use tidegate_spool::{Change, EscalationRecord, OutcomeRecord, PromptRecord, Stamp};
+use tidegate_spool::{Change, EscalationRecord, OutcomeRecord, PromptRecord, Reach, Stamp};
 use tracing::{debug, error, info, warn};
 
 impl Hub {
@@ -55,11 +55,19 @@ impl Hub {
     fn keep(&mut self, keepsake: Keepsake) {
         let Keepsake { job, device, prompt, encoding, bytes, .. } = keepsake;
         let reply = std::mem::take(&mut self.asking);
-        let facts = Facts { hash: prompt.content_hash(), task: prompt.task.clone(), reply: reply.clone() };
+        let facts = self.facts_of(&prompt, reply.clone());
         self.facts.insert(job, facts);
         let prompt = (*prompt).clone();
         let record = PromptRecord { job, device, prompt, encoding, bytes, stamp: Stamp::now(), attempts: 0, reply };
         self.submit_as(Change::Keep(record), Task::Keep(job));
+    }
+
+    /// What is remembered of an open prompt.
+    pub(super) fn facts_of(&self, prompt: &Prompt, reply: Reply) -> Facts {
+        let name = prompt.task.as_ref().unwrap_or(&self.default_task);
+        let cloud = self.view.tasks.iter().any(|card| card.name == *name && card.cloud);
+        let reach = if cloud && !prompt.local { Reach::Cloud } else { Reach::Host };
+        Facts { hash: prompt.content_hash(), task: prompt.task.clone(), reach, reply }
     }
 
     fn infer(&mut self, inference: &Inference) {
