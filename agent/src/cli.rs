@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use tidegate_spool::QueueClass;
 
 /// Language models on the gateway, tide in or out.
 #[derive(Debug, Parser)]
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     Ask(AskArgs),
     /// Say how the gateway is.
     Status(StatusArgs),
+    /// Look at what is kept, and change it.
+    Queue(QueueArgs),
     /// Check this machine and say what to do about what is wrong.
     Doctor(DoctorArgs),
     /// Check a configuration file, or print a commented one.
@@ -163,6 +166,71 @@ pub(crate) struct StatusArgs {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Options of `queue`.
+#[derive(Debug, Args)]
+pub(crate) struct QueueArgs {
+    /// Configuration file; else as `up` finds it.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Data directory of a stopped gateway, instead of the configured one.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Control socket of a running gateway, instead of the configured one.
+    #[arg(long, global = true, value_name = "SOCKET")]
+    pub(crate) control: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: QueueCommand,
+}
+
+/// What to do with a queue. Classes are prompts, escalations, outcomes, telemetry, dead.
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueueCommand {
+    /// How much is in each class, or what is in one.
+    Ls {
+        /// The class.
+        class: Option<QueueClass>,
+        /// Entries at most.
+        #[arg(long, default_value_t = 50)]
+        limit: u64,
+        /// Only entries above this number.
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+    },
+    /// One entry.
+    Show {
+        /// The class.
+        class: QueueClass,
+        /// The number of the entry.
+        number: u64,
+        /// With its text.
+        #[arg(long)]
+        reveal: bool,
+    },
+    /// Try a dead letter again: a prompt under a new id, a forwarded message as it is.
+    Retry {
+        /// The number of the letter.
+        number: u64,
+    },
+    /// Drop an entry. A dropped prompt gets the outcome `cancelled`, a dropped escalation the local answer.
+    Drop {
+        /// The class.
+        class: QueueClass,
+        /// The number of the entry.
+        number: u64,
+    },
+    /// Print a class, one JSON object per line, without what may not leave this host.
+    Export {
+        /// The class.
+        class: QueueClass,
+        /// With text.
+        #[arg(long)]
+        reveal: bool,
+    },
 }
 
 /// Options of `doctor`.

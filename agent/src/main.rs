@@ -11,6 +11,7 @@ mod link;
 mod log;
 mod lookup;
 mod memory;
+mod queue;
 mod runtime;
 mod schema;
 mod status;
@@ -47,6 +48,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Config(ConfigCommand::Check { file }) => config::load(&config::Source::File(file)).map(drop),
         Command::Config(ConfigCommand::Example) => terminal::print(&config::example()),
         Command::Status(args) => status::run(&args),
+        Command::Queue(args) => queue::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Up(args) => runtime::start()?.block_on(up::run(&args)),
         Command::Worker(args) => runtime::start()?.block_on(worker::run(&args)),

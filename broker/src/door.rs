@@ -152,6 +152,14 @@ impl Door {
         }
     }
 
+    /// Publishes on the general side, once.
+    pub fn publish_event(&self, topic: String, payload: Bytes) {
+        let statement = Statement { topic, payload, kind: StatementKind::Will { retain: false } };
+        if self.shared.backend.statements.try_send(statement).is_err() {
+            count(&self.shared.counters.dropped_frames);
+        }
+    }
+
     /// The door's counters.
     #[must_use]
     pub fn stats(&self) -> DoorStats {

@@ -68,6 +68,8 @@ pub enum Command {
         max_bytes: Option<u32>,
         /// A final answer or an error.
         outcome: Box<Frame>,
+        /// Why what was asked is kept as a dead letter beside it.
+        dead: Option<Dead>,
     },
     /// The outcome is on disk: send it to the device's sessions.
     Deliver {
@@ -89,6 +91,21 @@ pub enum Command {
     },
     /// Log and count a decision; no text in it.
     Note(crate::Note),
+}
+
+/// Why a prompt will never be done here, or its escalation there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dead {
+    /// The engine died of it as often as it may run.
+    CrashedEngine {
+        /// How often it ran.
+        runs: u32,
+    },
+    /// The central broker refused its escalation for good.
+    Refused {
+        /// What it said, such as a reason code.
+        by: String,
+    },
 }
 
 /// An accepted prompt for the disk.

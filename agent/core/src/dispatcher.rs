@@ -154,6 +154,8 @@ impl Dispatcher {
             Event::LinkDown => self.link_down(),
             Event::EscalationSent { job, attempt } => self.escalation_sent(job, attempt, now),
             Event::EscalationUnsent { job, attempt } => self.escalation_unsent(job, attempt, now),
+            Event::EscalationRefused { job, attempt, by } => self.escalation_refused(job, attempt, by, now),
+            Event::Dropped(job, what) => self.dropped(job, what, now),
             Event::Resolved(resolution) => self.resolved(*resolution, now),
             Event::Tick => {}
             Event::Drain => self.mode = Mode::Draining,

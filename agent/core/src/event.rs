@@ -106,12 +106,32 @@ pub enum Event {
         /// The attempt that was published.
         attempt: u32,
     },
+    /// The central broker refused this publish in a way that no repetition mends.
+    EscalationRefused {
+        /// The job.
+        job: JobId,
+        /// The attempt that was published.
+        attempt: u32,
+        /// What it said, such as a reason code; no text of the prompt.
+        by: String,
+    },
+    /// An operator drops something.
+    Dropped(JobId, OperatorDrop),
     /// A resolution arrived from the cloud, already checked for size and the task's schema.
     Resolved(Box<Resolution>),
     /// Time passed; nothing else did.
     Tick,
     /// The process is asked to stop.
     Drain,
+}
+
+/// What an operator drops of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OperatorDrop {
+    /// The prompt: its outcome is `cancelled`.
+    Prompt,
+    /// Its escalation: what there is here becomes the outcome.
+    Escalation,
 }
 
 /// Why an inference gave no answer although the engine lives.

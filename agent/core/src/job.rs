@@ -1,5 +1,6 @@
 //! One accepted prompt on its way to its outcome, and where it stands.
 
+use crate::Dead;
 use crate::escalate::Leg;
 use crate::event::Ticket;
 use crate::predict::Work;
@@ -102,6 +103,8 @@ pub(crate) struct Job {
     /// An escalation of it is on disk, even if it runs here meanwhile.
     pub(crate) stored: bool,
     pub(crate) timer: Option<Now>,
+    /// Why it is kept as a dead letter when it ends.
+    pub(crate) dead: Option<Dead>,
 }
 
 impl Job {

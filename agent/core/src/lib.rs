@@ -18,10 +18,10 @@ pub mod seen;
 mod site;
 mod time;
 
-pub use command::{Command, Inference, Keepsake, Note};
+pub use command::{Command, Dead, Inference, Keepsake, Note};
 pub use confidence::{Calibration, CalibrationError, Confidence};
 pub use dispatcher::{Dispatcher, Standing, Whereabouts};
-pub use event::{Arrival, Completion, EngineFault, Event, Restored, RestoredEscalation, Signals, Ticket};
+pub use event::{Arrival, Completion, EngineFault, Event, OperatorDrop, Restored, RestoredEscalation, Signals, Ticket};
 pub use load::LoadView;
 pub use seen::SeenFinal;
 pub use site::{Bridge, Consent, Limits, Provisional, Site, Task};

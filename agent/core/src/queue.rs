@@ -1,5 +1,8 @@
-//! Who runs next: free slots go round the devices; within a device by priority, then by deadline, then by age. A
-//! suspect, which ran while the engine died, goes first and alone. Bounded by admission.
+//! Who runs next: free slots go round the devices; within a device by priority, then by deadline, then by age. Every
+//! [`SHARE`]th turn of a device is its oldest prompt's, whatever its priority, so that a steady stream of urgent ones
+//! delays the others and never stops them: with `n` older ones before it, a prompt runs after at most
+//! `SHARE * (n + 1)` turns of its device. A suspect, which ran while the engine died, goes first and alone. Bounded by
+//! admission.
 
 use crate::predict::Work;
 use crate::time::Now;
@@ -7,6 +10,9 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use tidegate_schemas::{DeviceId, JobId, Priority};
+
+/// One turn of so many goes by age instead of priority: a quarter of a device's slots for what is least urgent.
+pub const SHARE: u64 = 4;
 
 /// Where a prompt stands among those of its device: the least runs first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,10 +43,36 @@ pub struct Ahead {
 #[derive(Debug, Default)]
 struct Lane {
     places: BTreeMap<Place, Work>,
+    ages: BTreeMap<JobId, Place>,
     work: Work,
+    turns: u64,
 }
 
 impl Lane {
+    /// Whose turn it is.
+    fn next(&mut self) -> Option<Place> {
+        self.turns += 1;
+        let by_age = self.turns.is_multiple_of(SHARE);
+        let oldest = self.ages.first_key_value().map(|(_, place)| *place);
+        oldest.filter(|_| by_age).or_else(|| self.places.first_key_value().map(|(place, _)| *place))
+    }
+
+    fn insert(&mut self, place: Place, work: Work) -> bool {
+        let new = self.places.insert(place, work).is_none();
+        if new {
+            self.ages.insert(place.job, place);
+            self.work = self.work + work;
+        }
+        new
+    }
+
+    fn remove(&mut self, place: Place) -> bool {
+        let Some(work) = self.places.remove(&place) else { return false };
+        self.ages.remove(&place.job);
+        self.work = self.work - work;
+        true
+    }
+
     /// The first `count`, their work taken as the mean of the lane: a sum over each lane would cost as much as the queue
     /// is long, at every arrival.
     fn first(&self, count: usize) -> Ahead {
@@ -76,10 +108,7 @@ impl Waiting {
     /// Takes a prompt in.
     pub fn push(&mut self, device: &DeviceId, place: Place, work: Work) {
         let lane = self.lanes.entry(device.clone()).or_default();
-        if lane.places.insert(place, work).is_none() {
-            lane.work = lane.work + work;
-            self.entries += 1;
-        }
+        self.entries += usize::from(lane.insert(place, work));
     }
 
     /// Takes a prompt in that must run alone.
@@ -95,10 +124,7 @@ impl Waiting {
             self.entries -= 1;
         }
         let Some(lane) = self.lanes.get_mut(device) else { return };
-        if let Some(work) = lane.places.remove(&place) {
-            lane.work = lane.work - work;
-            self.entries -= 1;
-        }
+        self.entries -= usize::from(lane.remove(place));
         if lane.places.is_empty() {
             self.lanes.remove(device);
         }
@@ -115,7 +141,7 @@ impl Waiting {
             return Some(Turn::Alone(job));
         }
         let device = self.next_device()?;
-        let place = *self.lanes.get(&device)?.places.first_key_value()?.0;
+        let place = self.lanes.get_mut(&device)?.next()?;
         self.remove(&device, place);
         self.served = Some(device);
         Some(Turn::Together(place.job))
@@ -196,6 +222,21 @@ mod tests {
             waiting.push(&device("a"), place(job, priority, deadline), WORK);
         }
         assert_eq!(order(&mut waiting), [4, 3, 2, 1, 5]);
+    }
+
+    #[test]
+    fn every_fourth_turn_of_a_device_is_its_oldest_s() {
+        let mut waiting = Waiting::default();
+        waiting.push(&device("a"), place(1, 0, None), WORK);
+        waiting.push(&device("a"), place(2, 0, None), WORK);
+        let mut turns = Vec::new();
+        for job in 3..11 {
+            // A device that always has something urgent.
+            waiting.push(&device("a"), place(job, 9, None), WORK);
+            let Some(Turn::Together(JobId(next))) = waiting.next(0) else { panic!("nobody's turn") };
+            turns.push(next);
+        }
+        assert_eq!(turns, [3, 4, 5, 1, 6, 7, 8, 2]);
     }
 
     #[test]

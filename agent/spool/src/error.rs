@@ -77,9 +77,6 @@ pub enum SpoolError {
     /// No such forwarded message or dead letter is stored.
     #[error("entry {0} is not in the store")]
     NoEntry(u64),
-    /// The number of a new forwarded message is already taken or was used before.
-    #[error("entry {0} was already used")]
-    Used(u64),
     /// The outcome was not released yet, so it cannot be forgotten.
     #[error("the outcome of job {0} is not released")]
     Unreleased(JobId),

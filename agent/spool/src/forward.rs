@@ -37,7 +37,7 @@ pub struct ForwardProperties {
 /// that publish, by its time to live, by its class's policy when room is short, or as a dead letter.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForwardRecord {
-    /// Its number, given by whoever keeps it; [`crate::Recovered::next_forward`] says where to go on.
+    /// Its number. The store gives it, in the order of keeping, whatever stands here before.
     pub entry: ForwardId,
     /// Who published it: what the bounds per device count by.
     pub source: DeviceId,

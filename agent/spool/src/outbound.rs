@@ -32,25 +32,23 @@ pub(crate) fn expires_boot_ms(record: &ForwardRecord, now: &Stamp) -> u64 {
 }
 
 impl Store {
-    pub(crate) fn forward(&mut self, record: &ForwardRecord, staged: &mut Staged) -> Result<(), SpoolError> {
-        let number = record.entry.0;
-        if number < self.index.next_forward {
-            return Err(SpoolError::Used(number));
-        }
+    pub(crate) fn forward(&mut self, record: ForwardRecord, staged: &mut Staged) -> Result<(), SpoolError> {
+        let number = self.index.next_forward;
+        let record = ForwardRecord { entry: ForwardId(number), ..record };
         self.space.admit_telemetry()?;
-        let body = body(record)?;
+        let body = body(&record)?;
         let bytes = Slot::of(&body).bytes.into();
         let victims = self.index.telemetry.room_for(&record.source, bytes, record.priority)?;
         let slot = self.put(forward_key(number), &body, staged)?;
         victims.into_iter().for_each(|victim| self.drop_forward(victim, DropReason::Full, staged));
         let slot = ForwardSlot {
             slot,
-            source: record.source.clone(),
+            expires_boot_ms: expires_boot_ms(&record, &Stamp::now()),
+            source: record.source,
             priority: record.priority,
             stand: Stand::Waiting,
             attempts: 0,
             restored: false,
-            expires_boot_ms: expires_boot_ms(record, &Stamp::now()),
         };
         self.index.telemetry.insert(number, slot);
         self.index.next_forward = number + 1;
@@ -176,8 +174,7 @@ impl Store {
         let Some(DeadItem::Forward(record)) = letter.map(|letter| letter.item) else {
             return Err(SpoolError::NoEntry(entry.0));
         };
-        let number = ForwardId(self.index.next_forward);
-        self.forward(&ForwardRecord { entry: number, stamp: Stamp::now(), ..record }, staged)?;
+        self.forward(ForwardRecord { stamp: Stamp::now(), ..record }, staged)?;
         self.dead_remove(entry, staged)
     }
 

@@ -56,7 +56,7 @@ impl Store {
             Change::Release { job } => self.release(job, staged),
             Change::Forget { job } => self.forget(job, staged),
             Change::ConcludeDead { outcome, reason } => self.conclude_dead(&outcome, reason, staged),
-            Change::Forward(record) => self.forward(&record, staged),
+            Change::Forward(record) => self.forward(record, staged),
             Change::ForwardDone { entry } => self.forward_done(entry, staged),
             Change::ForwardDead { entry, reason } => self.forward_dead(entry, reason, staged),
             Change::ForwardDrop { entry } => self.forward_drop(entry, staged),

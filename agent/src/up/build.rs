@@ -2,15 +2,17 @@
 
 use super::bridge::Bridge;
 use super::clock;
-use super::control::Control;
+use super::control::{Control, Desk};
 use super::delivery::Pending;
 use super::hub::{Hands, Hub, Tickets};
 use super::ingress::Ingress;
 use super::message::{Ears, ToBridge};
+use super::notices::{Notices, listen};
 use super::view::{View, gone};
 use crate::config::{Config, find_model};
 use crate::engine::{COMMANDS_MAX, Supervisor};
 use crate::failure::Failure;
+use crate::queue::Reaches;
 use crate::schema::Checker;
 use crate::{calibration, config};
 use std::collections::{HashMap, VecDeque};
@@ -60,7 +62,9 @@ pub(super) async fn build(config: &Config, stop: watch::Sender<bool>) -> Result<
     let (engine, engine_orders) = mpsc::channel(COMMANDS_MAX);
     let (engine_reports, engine_ear) = mpsc::channel(ENGINE_REPORTS_MAX);
     let supervisor = Supervisor::new(start(config, model_path.clone()), engine_orders, engine_reports);
-    let mut tasks = vec![tokio::spawn(supervisor.run()), tokio::spawn(control.serve(inputs))];
+    let desk = Desk { inputs, spool: spool.clone(), reaches: Reaches::of(config) };
+    let mut tasks = vec![tokio::spawn(supervisor.run()), tokio::spawn(control.serve(desk))];
+    listen(&spool, &reports);
     let will = gone(&config.origin, LinkState::Down);
     let bridge = config.bridge.clone().map(|broker| {
         let (orders, order_ear) = mpsc::channel::<ToBridge>(BRIDGE_ORDERS_MAX);
@@ -140,6 +144,7 @@ fn hub(
         settle: HashMap::new(),
         retries: VecDeque::new(),
         view: view(config, &recovered, stop),
+        notices: Notices::default(),
         fatal: None,
     };
     restore(&mut hub, recovered);

@@ -4,6 +4,7 @@
 
 use super::message::{Input, Query, Text};
 use crate::failure::Failure;
+use crate::queue::{self, Reaches};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::fs;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate_schemas::{DeviceId, JobId, PromptId};
+use tidegate_spool::Spool;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -51,6 +53,19 @@ enum Request {
     },
     /// Stop.
     Drain,
+    /// Look at what is kept, or change it.
+    Queue(queue::Request),
+}
+
+/// What answers need.
+#[derive(Clone)]
+pub(super) struct Desk {
+    /// The way to the hub.
+    pub(super) inputs: mpsc::Sender<Input>,
+    /// For what is only read.
+    pub(super) spool: Spool,
+    /// Which texts may leave the host.
+    pub(super) reaches: Reaches,
 }
 
 /// The listening socket; its file goes with it.
@@ -81,19 +96,19 @@ impl Control {
     }
 
     /// Answers until the hub is gone.
-    pub(super) async fn serve(self, inputs: mpsc::Sender<Input>) {
+    pub(super) async fn serve(self, desk: Desk) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        while !inputs.is_closed() {
+        while !desk.inputs.is_closed() {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
-                () = inputs.closed() => return,
+                () = desk.inputs.closed() => return,
             };
             let Ok((stream, _)) = accepted else { continue };
             // One too many is closed at once.
             let Ok(place) = places.clone().try_acquire_owned() else { continue };
-            let inputs = inputs.clone();
+            let desk = desk.clone();
             tokio::spawn(async move {
-                if let Err(error) = converse(stream, inputs).await {
+                if let Err(error) = converse(stream, desk).await {
                     warn!(%error, "a control connection broke");
                 }
                 drop(place);
@@ -108,7 +123,7 @@ impl Drop for Control {
     }
 }
 
-async fn converse(stream: UnixStream, inputs: mpsc::Sender<Input>) -> std::io::Result<()> {
+async fn converse(stream: UnixStream, desk: Desk) -> std::io::Result<()> {
     let uid = stream.peer_cred()?.uid();
     let mut stream = BufReader::new(stream);
     loop {
@@ -118,7 +133,7 @@ async fn converse(stream: UnixStream, inputs: mpsc::Sender<Input>) -> std::io::R
         if read? == 0 {
             return Ok(());
         }
-        let mut answer = answer(&line, uid, &inputs).await.to_string();
+        let mut answer = answer(&line, uid, &desk).await.to_string();
         answer.push('\n');
         timeout(IDLE_MAX, stream.write_all(answer.as_bytes())).await??;
     }
@@ -134,24 +149,33 @@ fn text(reveal: bool, uid: u32) -> Option<Text> {
     }
 }
 
-async fn answer(line: &str, uid: u32, inputs: &mpsc::Sender<Input>) -> Value {
+fn may_not_read(uid: u32) -> Value {
+    json!({ "error": format!("user {uid} may not read text, only the gateway's user and root") })
+}
+
+async fn answer(line: &str, uid: u32, desk: &Desk) -> Value {
     let query = match serde_json::from_str(line) {
         Ok(Request::Status) => Query::Status,
         Ok(Request::Record { job }) => Query::Record(job),
         Ok(Request::Fetch { device, id, reveal }) => match text(reveal, uid) {
             Some(text) => Query::Outcome(device, id, text),
-            None => {
-                return json!({ "error": format!("user {uid} may not read text, only the gateway's user and root") });
-            }
+            None => return may_not_read(uid),
         },
         Ok(Request::Drain) => {
             info!(uid, "asked to stop through the control socket");
             Query::Drain
         }
+        Ok(Request::Queue(request)) if text(request.reveals(), uid).is_none() => return may_not_read(uid),
+        Ok(Request::Queue(request)) => {
+            if request.changes() {
+                info!(uid, ?request, "asked through the control socket");
+            }
+            return super::queue::answer(request, desk).await;
+        }
         Err(error) => return json!({ "error": format!("no request that is known: {error}") }),
     };
     let (reply, answer) = oneshot::channel();
-    let _ = inputs.send(Input::Query(query, reply)).await;
+    let _ = desk.inputs.send(Input::Query(query, reply)).await;
     answer.await.unwrap_or_else(|_| json!({ "error": "the gateway is stopping" }))
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use tidegate_broker::Outgoing;
-use tidegate_core::Command;
+use tidegate_core::{Command, Dead};
 use tidegate_schemas::{
     ContentHash, DeviceId, Encoding, ErrorCode, ErrorFrame, Frame, JobId, OUTCOME_BYTES_MAX, PROMPT_BYTES_MAX,
     PromptId, Reply, Route, cbor,
 };
-use tidegate_spool::{OutcomeRecord, Reach, Stamp};
+use tidegate_spool::{DeadReason, OutcomeRecord, Reach, Stamp};
 
 /// Stored outcomes that no session acknowledged, by device, oldest first.
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ pub(super) struct Facts {
 
 /// The record of an outcome: its exact bytes, and what is delivered instead where they are too many for the device.
 pub(super) fn record(conclude: Command, facts: Option<&Facts>) -> Option<OutcomeRecord> {
-    let Command::Conclude { job, device, encoding, max_bytes, outcome } = conclude else { return None };
+    let Command::Conclude { job, device, encoding, max_bytes, outcome, .. } = conclude else { return None };
     let id = outcome.id().cloned();
     let bytes = encoding.frame(&outcome).unwrap_or_default();
     let frame = if bytes.len() > OUTCOME_BYTES_MAX {
@@ -68,6 +68,14 @@ pub(super) fn record(conclude: Command, facts: Option<&Facts>) -> Option<Outcome
     let reply = facts.map(|facts| facts.reply.clone()).unwrap_or_default();
     let (released, stamp) = (false, Stamp::now());
     Some(OutcomeRecord { job, device, id, hash, encoding, frame, notice, released, stamp, reach, reply })
+}
+
+/// Why a letter is kept, in the words of the store.
+pub(super) fn reason(dead: Dead) -> DeadReason {
+    match dead {
+        Dead::CrashedEngine { runs } => DeadReason::CrashedEngine { runs },
+        Dead::Refused { by } => DeadReason::Refused { by },
+    }
 }
 
 fn too_large(encoding: Encoding, id: Option<PromptId>, bytes: usize, max: usize) -> Vec<u8> {
@@ -124,7 +132,8 @@ mod tests {
             timing: Timing::default(),
         };
         let device = "local-1".parse().unwrap();
-        Command::Conclude { job: JobId(3), device, encoding, max_bytes, outcome: Box::new(Frame::Answer(answer)) }
+        let outcome = Box::new(Frame::Answer(answer));
+        Command::Conclude { job: JobId(3), device, encoding, max_bytes, outcome, dead: None }
     }
 
     #[test]

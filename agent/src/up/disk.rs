@@ -46,8 +46,8 @@ impl Hub {
                 self.step(Event::EscalationNotKept(job));
             }
             (Task::Mark(job, _), Ok(()) | Err(SpoolError::Unknown(_))) => self.step(Event::AttemptMarked(job)),
-            (Task::Conclude(record), Ok(())) => self.concluded(*record),
-            (Task::Conclude(record), Err(error @ (SpoolError::Decided(_) | SpoolError::Unknown(_)))) => {
+            (Task::Conclude(record, _), Ok(())) => self.concluded(*record),
+            (Task::Conclude(record, _), Err(error @ (SpoolError::Decided(_) | SpoolError::Unknown(_)))) => {
                 // What stands on disk is the outcome, whatever was made of the job meanwhile.
                 warn!(job = %record.job, %error, "an outcome was already decided");
                 self.ended(&record.device, record.job);

@@ -4,6 +4,7 @@
 use super::clock;
 use super::delivery::{Facts, Pending};
 use super::message::{Ears, Input, Query, Report, Task, ToBridge};
+use super::notices::Notices;
 use super::view::View;
 use crate::engine::EngineCommand;
 use crate::failure::Failure;
@@ -82,6 +83,8 @@ pub(super) struct Hub {
     /// Changes that the disk refused for now; they go in order, since all wait equally long.
     pub(super) retries: VecDeque<(Instant, Task)>,
     pub(super) view: View,
+    /// What the store said and nobody was told yet.
+    pub(super) notices: Notices,
     /// Why the process cannot go on.
     pub(super) fatal: Option<Failure>,
 }
@@ -118,6 +121,7 @@ impl Hub {
                 tell_at = Instant::now() + TELL_EVERY;
                 self.count();
                 self.tell();
+                self.tell_notices();
             }
         }
     }
@@ -169,6 +173,7 @@ impl Hub {
             }
             Report::Resolution(number, resolution) => self.resolution(number, resolution),
             Report::Counts(counts) => self.view.counts = counts,
+            Report::Store(notice) => self.notices.add(notice),
         }
     }
 
@@ -203,6 +208,16 @@ impl Hub {
                 self.view.stop.send_replace(true);
             }
             Query::Outcome(device, id, text) => self.look(&device, &id, text, reply),
+            Query::Drop(job, what) => {
+                self.step(Event::Dropped(job, what));
+                let _ = reply.send(serde_json::json!({ "dropped": job }));
+            }
+            Query::Discard(device, job) => {
+                if self.pending.release(&device, job) {
+                    self.submit(Task::Release(job));
+                }
+                let _ = reply.send(serde_json::json!({ "dropped": job }));
+            }
             Query::Record(job) => self.hands.spool.outcome(job, move |record| {
                 let _ = reply.send(super::view::record(job, record));
             }),

@@ -4,9 +4,9 @@ use crate::engine::EngineReport;
 use bytes::Bytes;
 use std::sync::Arc;
 use tidegate_broker::{Outgoing, Verdict};
-use tidegate_core::{Event, Ticket};
+use tidegate_core::{Event, OperatorDrop, Ticket};
 use tidegate_schemas::{Control, DeviceId, Encoding, JobId, Prompt, PromptId, Reply, Resolution};
-use tidegate_spool::{Change, Counts, OutcomeRecord, SpoolError};
+use tidegate_spool::{Change, Counts, DeadReason, Notice, OutcomeRecord, SpoolError};
 use tokio::sync::{mpsc, oneshot};
 
 /// From outside, through a bounded channel: whoever asks waits for room.
@@ -64,6 +64,10 @@ pub(super) enum Query {
     Outcome(DeviceId, PromptId, Text),
     /// Stop, as on SIGTERM.
     Drain,
+    /// An operator drops a prompt or its escalation.
+    Drop(JobId, OperatorDrop),
+    /// An operator drops an outcome: nobody is sent it any more.
+    Discard(DeviceId, JobId),
 }
 
 /// Whether whoever asks may read prompts and answers.
@@ -99,6 +103,8 @@ pub(super) enum Report {
     Resolution(u64, Box<Resolution>),
     /// What is stored.
     Counts(Counts),
+    /// The store has something to say.
+    Store(Notice),
 }
 
 /// A change and what follows from it.
@@ -110,8 +116,8 @@ pub(super) enum Task {
     Mark(JobId, u32),
     /// Of `KeepEscalation`.
     Escalate(JobId),
-    /// Of `Conclude`; kept to be tried again.
-    Conclude(Box<OutcomeRecord>),
+    /// Of `Conclude`, with why a dead letter goes with it; kept to be tried again.
+    Conclude(Box<OutcomeRecord>, Option<DeadReason>),
     /// Of `released`.
     Release(JobId),
 }
@@ -122,7 +128,10 @@ impl Task {
         match self {
             Self::Keep(_) | Self::Escalate(_) => None,
             Self::Mark(job, attempts) => Some(Change::MarkAttempt { job: *job, attempts: *attempts }),
-            Self::Conclude(record) => Some(Change::Conclude((**record).clone())),
+            Self::Conclude(record, None) => Some(Change::Conclude((**record).clone())),
+            Self::Conclude(record, Some(reason)) => {
+                Some(Change::ConcludeDead { outcome: (**record).clone(), reason: reason.clone() })
+            }
             Self::Release(job) => Some(Change::Release { job: *job }),
         }
     }

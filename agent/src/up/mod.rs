@@ -14,7 +14,9 @@ mod ingress;
 mod lookup;
 mod message;
 mod model;
+mod notices;
 mod perform;
+mod queue;
 mod view;
 
 use crate::cli::UpArgs;

@@ -11,7 +11,7 @@ use tidegate_broker::{Ephemeral, Verdict};
 use tidegate_core::{Command, EngineFault, Event, Inference, Keepsake, Note, Ticket};
 use tidegate_engine::protocol::Run;
 use tidegate_schemas::{
-    DeviceId, Encoding, ErrorCode, ErrorFrame, Escalation, Frame, Input, JobId, Message, Prompt, Resolution,
+    DeviceId, Encoding, ErrorCode, ErrorFrame, Escalation, Frame, Input, JobId, Message, Prompt, Reply, Resolution,
     ResolvedOutcome, Role,
 };
 use tidegate_spool::{Change, EscalationRecord, OutcomeRecord, PromptRecord, Reach, Stamp};
@@ -42,9 +42,11 @@ impl Hub {
                 self.submit_as(change, Task::Escalate(job));
             }
             Command::Publish(escalation) => self.publish(escalation),
-            Command::Conclude { job, .. } => {
-                let record = delivery::record(command, self.facts.get(&job));
-                record.map(Box::new).into_iter().for_each(|record| self.submit(Task::Conclude(record)));
+            Command::Conclude { job, ref dead, .. } => {
+                let dead = dead.clone().map(delivery::reason);
+                if let Some(record) = delivery::record(command, self.facts.get(&job)) {
+                    self.submit(Task::Conclude(Box::new(record), dead));
+                }
             }
             Command::Deliver { job, device } => self.deliver(job, &device),
             Command::Send { job, device, encoding, frame } => self.send(job, &device, encoding, &frame),

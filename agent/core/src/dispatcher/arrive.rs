@@ -93,6 +93,7 @@ impl Dispatcher {
             reserved: None,
             stored: false,
             timer: None,
+            dead: None,
             prompt: arrival.prompt,
         };
         job.work = self.work(&job);

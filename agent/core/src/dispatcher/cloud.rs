@@ -5,7 +5,7 @@ use super::{Dispatcher, Link};
 use crate::escalate::{Leg, Want};
 use crate::job::{Case, Failure, Job, Otherwise, Stage};
 use crate::time::Now;
-use crate::{Command, Confidence, Note};
+use crate::{Command, Confidence, Dead, Note, OperatorDrop};
 use tidegate_schemas::{
     Answer, Body, DRAFT_BYTES_MAX, ErrorCode, Escalation, Frame, JobId, Reason, Resolution, ResolvedOutcome, Route,
     Timing,
@@ -168,6 +168,32 @@ impl Dispatcher {
             case.leg.unsent(attempt, now);
         }
         self.retime(id);
+    }
+
+    /// The central broker will never take it: what there is here becomes the outcome, the escalation a dead letter.
+    pub(super) fn escalation_refused(&mut self, id: JobId, attempt: u32, by: String, now: Now) {
+        let current =
+            self.jobs.get(&id).and_then(|job| job.case.as_deref()).is_some_and(|c| c.leg.attempt() == attempt);
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| current && job.stage == Stage::Escalated) else {
+            // Its job went on without the cloud meanwhile: only its place in the window is free again.
+            return self.escalation_unsent(id, attempt, now);
+        };
+        self.publishing.remove(&id);
+        job.dead = Some(Dead::Refused { by });
+        self.silent(id, now);
+    }
+
+    /// An operator ends a job, or its wait for the cloud.
+    pub(super) fn dropped(&mut self, id: JobId, what: OperatorDrop, now: Now) {
+        let stage = self.jobs.get(&id).map(|job| job.stage);
+        match (stage, what) {
+            (Some(Stage::Escalated), OperatorDrop::Escalation) => self.silent(id, now),
+            (Some(Stage::Keeping | Stage::Concluding) | None, _) | (_, OperatorDrop::Escalation) => {}
+            (Some(_), OperatorDrop::Prompt) => {
+                let message = "dropped by an operator".to_owned();
+                self.fail(id, Failure { code: ErrorCode::Cancelled, message });
+            }
+        }
     }
 
     pub(super) fn link_up(&mut self, now: Now) {

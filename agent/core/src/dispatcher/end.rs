@@ -5,7 +5,7 @@ use super::Dispatcher;
 use crate::job::{Failure, Job, Stage};
 use crate::seen::SeenFinal;
 use crate::time::Now;
-use crate::{Command, Note};
+use crate::{Command, Dead, Note};
 use tidegate_schemas::{Answer, ErrorCode, ErrorFrame, Frame, JobId, Route, Timing};
 
 impl Dispatcher {
@@ -37,6 +37,9 @@ impl Dispatcher {
     pub(super) fn conclude(&mut self, id: JobId, outcome: Frame) {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.stage != Stage::Concluding) else { return };
         job.case = None;
+        let answered = matches!(outcome, Frame::Answer(_));
+        // Of what crashed the engine nothing is dead once the cloud has answered it.
+        let dead = job.dead.take().filter(|dead| !answered || matches!(dead, Dead::Refused { .. }));
         let running = job.stage == Stage::Running && self.engine.running.contains_key(&id);
         let (route, code) = match &outcome {
             Frame::Answer(answer) => (Some(answer.route), None),
@@ -49,6 +52,7 @@ impl Dispatcher {
             encoding: job.encoding,
             max_bytes: job.prompt.max_bytes,
             outcome: Box::new(outcome),
+            dead,
         };
         match route {
             Some(Route::Cloud | Route::Peer) => self.counts.answered_cloud += 1,

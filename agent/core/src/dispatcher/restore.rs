@@ -104,6 +104,7 @@ fn job(restored: Restored, task: Arc<Task>) -> Job {
         reserved: None,
         stored: false,
         timer: None,
+        dead: None,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::queue::Turn;
 use crate::route::{Local, Policy, Way, route};
 use crate::site::Provisional;
 use crate::time::Now;
-use crate::{Command, Inference, Note};
+use crate::{Command, Dead, Inference, Note};
 use std::sync::Arc;
 use tidegate_schemas::{
     Answer, ErrorCode, Frame, JobId, ModelName, PromptText, Reason, Route, TaskSpec, Timing, Token,
@@ -192,7 +192,8 @@ impl Dispatcher {
 
     /// It may not run here again.
     pub(super) fn exhausted(&mut self, id: JobId, now: Now) {
-        let Some(job) = self.jobs.get(&id) else { return };
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.dead = Some(Dead::CrashedEngine { runs: job.runs });
         let message = format!("{} attempts did not end, limit is {}", job.runs, self.limits.attempts_max);
         self.nothing_local(id, Reason::EngineFailed, Failure { code: ErrorCode::Dead, message }, now);
     }

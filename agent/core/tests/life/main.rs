@@ -6,7 +6,7 @@ mod harness;
 
 use harness::{Life, answer, code, deadline, escalates, kept, outcome, prompt, published, refused, runs};
 use std::sync::Arc;
-use tidegate_core::{Command, EngineFault, Event, Limits, Now, Restored, Whereabouts};
+use tidegate_core::{Command, Dead, EngineFault, Event, Limits, Now, OperatorDrop, Restored, Whereabouts};
 use tidegate_schemas::{Body, ControlOp, Encoding, ErrorCode, Frame, JobId, Prompt, Reason, ResolvedOutcome, Route};
 
 #[test]
@@ -161,6 +161,53 @@ fn tokens_are_numbered_per_attempt() {
     assert!(matches!(&commands[..], [Command::MarkAttempt { attempt: 2, .. }]), "{commands:?}");
     assert_eq!(runs(&life.feed(Event::AttemptMarked(job))), Some(2));
     assert_eq!(token(&mut life), (2, 0));
+}
+
+fn dead(commands: &[Command]) -> Option<Dead> {
+    commands.iter().find_map(|c| if let Command::Conclude { dead, .. } = c { dead.clone() } else { None })
+}
+
+#[test]
+fn what_crashed_the_engine_again_when_it_ran_alone_is_a_dead_letter() {
+    let ready = || Event::EngineReady { model: "edge".parse().unwrap(), context_tokens: 1024 };
+    let mut life = Life::new().up();
+    let (job, _) = life.accept(Prompt { local: true, ..prompt() });
+    assert_eq!(dead(&life.feed(Event::EngineGone)), None, "one crash proves nothing");
+    life.feed(ready());
+    life.feed(Event::AttemptMarked(job));
+    let commands = life.feed(Event::EngineGone);
+    assert_eq!((code(&commands), dead(&commands)), (ErrorCode::Dead, Some(Dead::CrashedEngine { runs: 2 })));
+    life.feed(Event::Concluded(job));
+    life.feed(ready());
+    let (next, commands) = life.accept(Prompt::bare("the next one flows"));
+    assert_eq!(runs(&commands), Some(1));
+    let commands = life.complete(next, 0.9);
+    assert_eq!((answer(&commands).route, dead(&commands)), (Route::Local, None));
+}
+
+#[test]
+fn what_the_broker_refuses_for_good_is_a_dead_letter_and_the_local_answer_is_final() {
+    let mut life = Life::new().up();
+    let (job, _) = life.accept(prompt());
+    life.complete(job, 0.3);
+    life.feed(Event::EscalationKept(job));
+    let refused = |attempt| Event::EscalationRefused { job, attempt, by: "0x90".to_owned() };
+    let commands = life.feed(refused(1));
+    assert_eq!(answer(&commands).reason, Reason::CloudSilent);
+    assert_eq!(dead(&commands), Some(Dead::Refused { by: "0x90".to_owned() }));
+}
+
+#[test]
+fn an_operator_ends_a_prompt_or_its_wait_for_the_cloud() {
+    let mut life = Life::new().up();
+    let (escalated, _) = life.accept(prompt());
+    life.complete(escalated, 0.3);
+    life.feed(Event::EscalationKept(escalated));
+    let (running, _) = life.accept(Prompt::bare("runs"));
+    assert!(life.feed(Event::Dropped(running, OperatorDrop::Escalation)).is_empty(), "it has none");
+    let commands = life.feed(Event::Dropped(escalated, OperatorDrop::Escalation));
+    assert_eq!((answer(&commands).route, dead(&commands)), (Route::Local, None));
+    assert_eq!(code(&life.feed(Event::Dropped(running, OperatorDrop::Prompt))), ErrorCode::Cancelled);
 }
 
 #[test]

@@ -181,7 +181,8 @@ impl Model {
             self.forwards = before;
             return Err(error);
         }
-        self.next_forward = record.entry.0 + 1;
+        let record = ForwardRecord { entry: ForwardId(self.next_forward), ..record };
+        self.next_forward += 1;
         let forwarded = Forwarded { record, taken: false, attempts: 0, restored: false };
         self.forwards.insert(forwarded.record.entry.0, forwarded);
         Ok(())
@@ -221,7 +222,7 @@ impl Model {
         let Some(DeadItem::Forward(record)) = self.dead.get(&entry.0).map(|letter| letter.item.clone()) else {
             return Err(SpoolError::NoEntry(entry.0));
         };
-        self.forward(ForwardRecord { entry: ForwardId(self.next_forward), ..record })?;
+        self.forward(record)?;
         self.dead.remove(&entry.0);
         Ok(())
     }
