@@ -16,6 +16,7 @@ mod runtime;
 mod schema;
 mod status;
 mod terminal;
+mod trusted_time;
 mod up;
 mod worker;
 

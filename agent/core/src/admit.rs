@@ -33,6 +33,8 @@ pub struct Occupied {
     pub bytes: u64,
     /// Prompts of the device that asks.
     pub device_entries: u32,
+    /// Their bytes.
+    pub device_bytes: u64,
 }
 
 /// Why a prompt does not come in.
@@ -83,6 +85,11 @@ fn full(asked: Asked, occupied: Occupied, limits: &Limits) -> Option<String> {
         let (have, max) = (occupied.device_entries, limits.device_entries_max);
         return Some(format!("device has {have} prompts without outcome, limit is {max}"));
     }
+    let bytes = occupied.device_bytes.saturating_add(u64::from(asked.bytes));
+    if bytes > limits.device_bytes_max {
+        let max = limits.device_bytes_max;
+        return Some(format!("device would have {bytes} bytes of prompts without outcome, limit is {max}"));
+    }
     if occupied.entries >= limits.inbox_entries_max {
         let (have, max) = (occupied.entries, limits.inbox_entries_max);
         return Some(format!("inbox has {have} prompts, limit is {max}"));
@@ -97,11 +104,17 @@ mod tests {
     use super::*;
 
     const ASKED: Asked = Asked { bytes: 100, deadline_ms: Some(5_000), wait_ms: 1_000, own_ms: 500 };
-    const FREE: Occupied = Occupied { entries: 0, bytes: 0, device_entries: 0 };
+    const FREE: Occupied = Occupied { entries: 0, bytes: 0, device_entries: 0, device_bytes: 0 };
     const UP: Cloud = Cloud::LinkUp { typical_ms: Some(2_000) };
 
     fn limits() -> Limits {
-        Limits { inbox_entries_max: 10, inbox_bytes_max: 1_000, device_entries_max: 3, ..Limits::default() }
+        Limits {
+            inbox_entries_max: 10,
+            inbox_bytes_max: 1_000,
+            device_entries_max: 3,
+            device_bytes_max: 800,
+            ..Limits::default()
+        }
     }
 
     #[test]
@@ -134,8 +147,10 @@ mod tests {
         check(Occupied { bytes: 901, ..FREE }, 100, busy, "inbox would have 1001 bytes, limit is 1000", Some(1_000));
         let message = "device has 3 prompts without outcome, limit is 3";
         check(Occupied { device_entries: 3, ..FREE }, 1, busy, message, Some(1_000));
+        let message = "device would have 801 bytes of prompts without outcome, limit is 800";
+        check(Occupied { device_bytes: 701, ..FREE }, 100, busy, message, Some(1_000));
         check(FREE, 65_537, ErrorCode::TooLarge, "prompt is 65537 bytes, limit is 65536", None);
-        let fits = Occupied { entries: 9, bytes: 900, device_entries: 2 };
+        let fits = Occupied { entries: 9, bytes: 900, device_entries: 2, device_bytes: 700 };
         assert_eq!(admit(ASKED, fits, &limits(), UP), Admission::RunHere);
     }
 

@@ -52,6 +52,13 @@ struct Run {
     alone: bool,
 }
 
+/// What one device has without outcome.
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    entries: u32,
+    bytes: u64,
+}
+
 /// What the engine does. `marking` holds slots for jobs whose attempt is being written down.
 #[derive(Debug, Default)]
 struct Engine {
@@ -71,7 +78,7 @@ pub struct Dispatcher {
     calibration: BTreeMap<TaskName, Calibration>,
     next_job: u64,
     jobs: BTreeMap<JobId, Job>,
-    devices: BTreeMap<DeviceId, u32>,
+    devices: BTreeMap<DeviceId, Held>,
     waiting: Waiting,
     engine: Engine,
     predictor: Predictor,

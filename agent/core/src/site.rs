@@ -70,6 +70,8 @@ pub struct Limits {
     pub inbox_bytes_max: u64,
     /// Most accepted prompts without outcome of one device, so that one cannot shut out the others.
     pub device_entries_max: u32,
+    /// Most payload bytes of these.
+    pub device_bytes_max: u64,
     /// Most escalations without outcome. Less than the inbox, so that a long outage leaves room for local prompts.
     pub outbox_entries_max: u32,
     /// Most bytes of escalations without outcome.
@@ -98,6 +100,7 @@ impl Default for Limits {
             inbox_entries_max: 16_384,
             inbox_bytes_max: 32 * 1024 * 1024,
             device_entries_max: 4_096,
+            device_bytes_max: 16 * 1024 * 1024,
             outbox_entries_max: 4_096,
             outbox_bytes_max: 32 * 1024 * 1024,
             slots: 2,

@@ -11,6 +11,7 @@ mod backend;
 mod batcher;
 mod canonical;
 pub mod child;
+pub mod clock;
 pub mod confine;
 pub mod direct;
 mod frame;

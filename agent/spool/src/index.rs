@@ -171,10 +171,10 @@ impl Index {
     }
 
     pub(crate) fn add_outcome(&mut self, job: JobId, outcome: OutcomeSlot) {
-        let (device, released) = (outcome.device.clone(), outcome.released);
+        let released = outcome.released;
         self.outcomes.insert(job.0, outcome);
         if released {
-            self.mark_released(device, job);
+            self.release(job);
         }
         self.used(job);
     }
@@ -189,14 +189,9 @@ impl Index {
     pub(crate) fn release(&mut self, job: JobId) {
         if let Some(outcome) = self.outcomes.get_mut(job.0) {
             outcome.released = true;
-            let device = outcome.device.clone();
-            self.mark_released(device, job);
+            self.released.insert(job.0);
+            self.released_of.insert((outcome.device.clone(), job.0));
         }
-    }
-
-    fn mark_released(&mut self, device: DeviceId, job: JobId) {
-        self.released.insert(job.0);
-        self.released_of.insert((device, job.0));
     }
 
     /// Outcomes over their time, at most `max`: released ones past `seen_keep_ms`, others past `answer_keep_ms`.

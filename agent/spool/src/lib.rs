@@ -14,7 +14,7 @@
 //!
 //! On disk: `CURRENT` names the format and the generation; `gen-<n>/` is a sled database of one tree whose keys are a
 //! class byte and the big-endian number of job, forwarded message or letter; `large/<class>-<number>` holds what is too
-//! large for a sled page; `corrupt-<n>/` is what a failed opening set aside; `synced` and `before` witness against
+//! large for a sled page; `corrupt-<n>/` is what a failed opening set aside; `clock` holds the last good time; `synced` and `before` witness against
 //! silent loss; `ballast` is space to be given up on a full disk; `lock` is held while the store is open.
 
 mod carve;
@@ -26,6 +26,7 @@ mod envelope;
 mod error;
 mod forward;
 mod generation;
+mod good_time;
 mod index;
 #[cfg(test)]
 mod keep_times;
@@ -52,10 +53,11 @@ pub use class::{DropReason, Notice, Policy, QueueClass, UnknownClass};
 pub use dead::{DeadId, DeadItem, DeadReason, DeadRecord};
 pub use error::{Bound, OpenError, SpoolError};
 pub use forward::{DueForward, ForwardId, ForwardProperties, ForwardRecord, Room};
+pub use good_time::last_good_ms;
 pub use limits::Limits;
 pub use reading::Stored;
 pub use record::{
     Change, ClassCounts, Counts, EscalationRecord, OutcomeRecord, PromptRecord, Reach, Recovered, SeenOutcome,
 };
 pub use spool::Spool;
-pub use stamp::Stamp;
+pub use stamp::{BUILD_DATE_MS, Stamp, WallClock, set_wall_clock};

@@ -29,6 +29,7 @@ pub(crate) struct Loaded {
     pub(crate) seq: u64,
     /// Removals of what must not stay.
     pub(crate) repairs: Vec<Op>,
+    pub(crate) horizon: Horizon,
 }
 
 /// Reads all records. An error is damage.
@@ -173,7 +174,8 @@ impl<'a> Loader<'a> {
         self.recovered.forwards = index.telemetry.waiting();
         self.recovered.prompts = self.prompts.into_values().collect();
         self.recovered.escalations = self.escalations.into_values().collect();
-        Loaded { index: self.index, recovered: self.recovered, seq: self.seq, repairs: self.repairs }
+        let Self { index, recovered, seq, repairs, horizon, .. } = self;
+        Loaded { index, recovered, seq, repairs, horizon }
     }
 
     /// Removes what belongs to nothing: its prompt or outcome was lost.

@@ -13,6 +13,7 @@ use crate::directory;
 use crate::envelope::{Form, VERSION};
 use crate::error::OpenError;
 use crate::generation::{self, Current};
+use crate::good_time::GoodTime;
 use crate::large::LargeFiles;
 use crate::limits::Limits;
 use crate::load::{Loaded, load};
@@ -48,7 +49,7 @@ pub(crate) fn open(dir: &Path, limits: Limits) -> Result<(Store, Recovered), Ope
     let Opened { generation, database, loaded } = from.generation(generation)?;
     let written = before.written;
     before.discard();
-    let Loaded { index, recovered, seq, repairs } = loaded;
+    let Loaded { index, recovered, seq, repairs, horizon } = loaded;
     space.restore_ballast();
     let mut store = Store {
         dir: dir.to_owned(),
@@ -61,6 +62,8 @@ pub(crate) fn open(dir: &Path, limits: Limits) -> Result<(Store, Recovered), Ope
         synced,
         index,
         seq: witness::end_of_group(seq.max(written)),
+        good_time: GoodTime::open(dir),
+        horizon,
         tally: Counts::default(),
     };
     // A group that was cut off is left behind by one that is whole: the witnesses allow for one unfinished group.

@@ -1,15 +1,34 @@
 //! Moments that can be compared after a restart.
 //!
 //! While the machine is up, `CLOCK_BOOTTIME` tells ages, sleep included, whatever the wall clock does. Across a boot
-//! only the wall clock is left; where it is not to be believed, only the time since this boot is known. An age is
-//! therefore never more than what passed, as far as that is knowable: items live longer, never shorter.
+//! only the wall clock is left; where it was not synchronised before and after, only the time since this boot is known.
+//! An age is therefore never more than what passed, as far as that is knowable: items live longer, never shorter.
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// 2026-01-01T00:00:00Z in milliseconds: no build of this code is older, so a clock before it was never set.
-const BUILD_DATE_MS: u64 = 1_767_225_600_000;
+/// 2026-01-01T00:00:00Z in milliseconds: no build of this code is older, so a clock before it is wrong, whoever set it.
+pub const BUILD_DATE_MS: u64 = 1_767_225_600_000;
+/// What was last said of the wall clock. Like the clocks themselves it is one for the whole process; nobody asks before
+/// it was said, and until then the clock is not believed.
+static SYNCHRONISED: AtomicBool = AtomicBool::new(false);
+
+/// What the wall clock is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WallClock {
+    /// A time source corrects it.
+    Synchronised,
+    /// Nothing does, or nobody knows.
+    Free,
+}
+
+/// Says what the wall clock is worth from now on; the operating system knows, and asking it takes what this crate does
+/// not have.
+pub fn set_wall_clock(clock: WallClock) {
+    SYNCHRONISED.store(clock == WallClock::Synchronised, Ordering::Relaxed);
+}
 
 /// A moment, as far as this machine can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -21,8 +40,7 @@ pub struct Stamp {
     pub boot_id: [u8; 16],
     /// Milliseconds since 1970 by the wall clock.
     pub wall_ms: u64,
-    /// Whether the wall clock is to be believed. The kernel's synchronisation state cannot be read without `unsafe`,
-    /// so a clock that stands after the build date of this code counts as set.
+    /// Whether the wall clock was to be believed: a time source corrected it, and it stood after the build date.
     pub wall_trusted: bool,
 }
 
@@ -35,7 +53,7 @@ impl Stamp {
             boot_ms: clock_ms(ClockId::Boottime),
             boot_id: boot_id(),
             wall_ms,
-            wall_trusted: wall_ms >= BUILD_DATE_MS,
+            wall_trusted: SYNCHRONISED.load(Ordering::Relaxed) && wall_ms >= BUILD_DATE_MS,
         }
     }
 
@@ -113,7 +131,11 @@ mod tests {
         assert_ne!(first.boot_id, [0; 16]);
         assert_eq!(first.boot_id, second.boot_id);
         assert!(second.boot_ms >= first.boot_ms);
-        assert!(first.wall_trusted, "the clock of the machine that runs the tests is set");
+        assert!(!first.wall_trusted, "nobody said that the clock is synchronised");
+        set_wall_clock(WallClock::Synchronised);
+        assert!(Stamp::now().wall_trusted, "the clock of the machine that runs the tests stands after the build date");
+        set_wall_clock(WallClock::Free);
+        assert!(!Stamp::now().wall_trusted);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::database::Database;
 use crate::dead::DeadReason;
 use crate::envelope::{BODY_BYTES_MAX, Class, Envelope, Form, Key};
 use crate::error::{Bound, SpoolError};
+use crate::good_time::GoodTime;
 use crate::index::{EscalationSlot, Index, OutcomeSlot, PromptSlot};
 use crate::large::LargeFiles;
 use crate::record::{Change, Counts, EscalationRecord, OutcomeRecord, PromptRecord};
@@ -41,6 +42,9 @@ pub(crate) struct Store {
     pub(crate) index: Index,
     /// The sequence number of the next record.
     pub(crate) seq: u64,
+    pub(crate) good_time: GoodTime,
+    /// As it stands on disk.
+    pub(crate) horizon: Horizon,
     /// What was counted since the opening; entries and bytes are filled in when they are asked for.
     pub(crate) tally: Counts,
 }
@@ -76,6 +80,8 @@ impl Store {
         let surplus = self.index.room_for_outcome(&record.device)?;
         let slot = self.put(Key::new(Class::Prompt, job), &body, staged)?;
         surplus.into_iter().for_each(|old| self.prune_one(old, staged));
+        // A number under the floor would be taken for a shadow: the floor comes down with it.
+        staged.forgets |= job.0 < self.horizon.floor;
         self.index.add_prompt(job, PromptSlot { slot, device: record.device.clone(), attempted: false });
         Ok(())
     }
@@ -206,8 +212,8 @@ impl Store {
     /// poisons the store.
     pub(crate) fn commit(&mut self, mut staged: Staged) -> Result<Vec<Notice>, String> {
         if staged.forgets {
-            let horizon = Horizon::of(&self.index);
-            self.put_inline(HORIZON, &cbor::to_vec(&horizon), &mut staged);
+            self.horizon = Horizon::of(&self.index);
+            self.put_inline(HORIZON, &cbor::to_vec(&self.horizon), &mut staged);
         }
         if staged.named {
             self.large.sync().map_err(|e| format!("sync of the directory of large records: {e}"))?;

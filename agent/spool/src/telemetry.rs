@@ -85,8 +85,10 @@ impl Telemetry {
     pub(crate) fn insert(&mut self, number: u64, slot: ForwardSlot) {
         self.remove(number);
         self.ready[rank(slot.priority)].insert(number);
-        self.lanes.insert(self.lane(&slot, number));
         self.shelf.insert(number, slot);
+        // Of the slot that is stored: its device shares one name with all others of that device.
+        let lane = self.shelf.get(number).map(|slot| self.lane(slot, number));
+        self.lanes.extend(lane);
     }
 
     pub(crate) fn remove(&mut self, number: u64) -> Option<ForwardSlot> {

@@ -266,7 +266,9 @@ impl Storage {
             return TIDY_EVERY;
         }
         let mut staged = Staged::default();
-        let more = self.store.prune(&Stamp::now(), &mut staged);
+        let now = Stamp::now();
+        self.store.good_time.note(&now);
+        let more = self.store.prune(&now, &mut staged);
         self.commit(staged);
         self.store.restore_ballast();
         if more { TIDY_AGAIN } else { TIDY_EVERY }

@@ -251,6 +251,9 @@ proptest! {
         model.reopened();
         check_recovered(&model, &found);
         check_open(&model, &subject.spool);
+        // Whatever was taken, given back, acknowledged or cut off: what is left drains in order, each once.
+        other(&Step::Take(100), &mut subject, &mut model);
+        other(&Step::Take(100), &mut subject, &mut model);
         let stored = model.prompts.len() + model.escalations.len() + model.outcomes.len()
             + model.forwards.len() + model.dead.len();
         prop_assert!(subject.large().len() <= stored);

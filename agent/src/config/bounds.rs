@@ -1,6 +1,7 @@
 //! The numbers of the configuration: each with its range, its unit and its reason.
 
 use super::reader::{Number, Section};
+use tidegate_spool::{Policy, Room};
 
 /// Bytes per MiB: limits of memory and disk are written in MiB.
 const MIB: u64 = 1024 * 1024;
@@ -24,6 +25,16 @@ numbers! {
     OUTBOX_MIB = "outbox_mib_max", 1..=65_536, "MiB", "Their bytes: room for 4,096 small escalations, or for 320 of the largest, 100 KiB each.";
     OUTCOMES_ENTRIES = "outcomes_entries_max", 1..=10_000_000, "outcomes", "Stored outcomes, and the room that open prompts hold: a day of one each 1.5 s.";
     OUTCOMES_MIB = "outcomes_mib_max", 1..=1_048_576, "MiB", "Their bytes, and the room that open prompts hold: about 17 KiB each.";
+    DEVICE_MIB = "device_mib_max", 1..=65_536, "MiB", "Their bytes: half of the inbox, so that one device with large prompts leaves the other half.";
+    OUTCOMES_DEVICE_ENTRIES = "outcomes_device_entries_max", 1..=10_000_000, "outcomes", "The same of one device: one that never fetches its answers leaves the rest to the others.";
+    OUTCOMES_DEVICE_MIB = "outcomes_device_mib_max", 1..=1_048_576, "MiB", "Their bytes: room for 10,000 open prompts of one device, and a third left to the others.";
+    TELEMETRY_ENTRIES = "telemetry_entries_max", 1..=10_000_000, "messages", "Forwarded messages on their way: an outage of a day at one per second. Each costs about 150 bytes of memory.";
+    TELEMETRY_MIB = "telemetry_mib_max", 1..=1_048_576, "MiB", "Their bytes: 2.6 KiB for each message.";
+    TELEMETRY_DEVICE_ENTRIES = "telemetry_device_entries_max", 1..=10_000_000, "messages", "The same of one device: half, so that one that chatters leaves the rest to the others.";
+    TELEMETRY_DEVICE_MIB = "telemetry_device_mib_max", 1..=1_048_576, "MiB", "Their bytes, for the same reason.";
+    DEAD_ENTRIES = "dead_entries_max", 1..=100_000, "letters", "Dead letters: more than somebody would look through. Beyond it the oldest goes.";
+    DEAD_MIB = "dead_mib_max", 1..=65_536, "MiB", "Their bytes: 32 KiB for each letter.";
+    DEAD_KEEP = "dead_keep_ms", 1_000..=31_536_000_000, "ms", "How long a dead letter, with its text, waits for somebody who looks.";
     FREE_MIB = "free_mib_min", 0..=1_048_576, "MiB", "Free room of the file system under which no prompt is accepted: the rest of the system needs some.";
     SEEN_KEEP = "seen_keep_ms", 1_000..=2_592_000_000, "ms", "How long a repeated id gets its stored outcome. A day covers a device that was off over night.";
     ANSWER_KEEP = "answer_keep_ms", 1_000..=31_536_000_000, "ms", "How long an outcome waits for its device. A week covers a holiday.";
@@ -40,6 +51,7 @@ pub(super) fn limits(section: &Section<'_>, slots: u32) -> tidegate_core::Limits
         inbox_entries_max: section.number_u32(&INBOX_ENTRIES, default.inbox_entries_max.min(10_000)),
         inbox_bytes_max: section.number(&INBOX_MIB, default.inbox_bytes_max / MIB) * MIB,
         device_entries_max: section.number_u32(&DEVICE_ENTRIES, default.device_entries_max),
+        device_bytes_max: section.number(&DEVICE_MIB, default.device_bytes_max / MIB) * MIB,
         outbox_entries_max: section.number_u32(&OUTBOX_ENTRIES, default.outbox_entries_max),
         outbox_bytes_max: section.number(&OUTBOX_MIB, default.outbox_bytes_max / MIB) * MIB,
         seen_keep_ms: section.number(&SEEN_KEEP, default.seen_keep_ms),
@@ -62,10 +74,38 @@ pub(super) fn spool(section: &Section<'_>, limits: &tidegate_core::Limits) -> ti
         outcomes_entries_max: section.number(&OUTCOMES_ENTRIES, default.outcomes_entries_max),
         outcomes_bytes_max: section.number(&OUTCOMES_MIB, default.outcomes_bytes_max / MIB) * MIB,
         seen_keep_ms: limits.seen_keep_ms,
+        outcomes_device: room(section, (&OUTCOMES_DEVICE_ENTRIES, &OUTCOMES_DEVICE_MIB), default.outcomes_device),
+        telemetry: room(section, (&TELEMETRY_ENTRIES, &TELEMETRY_MIB), default.telemetry),
+        telemetry_device: room(section, (&TELEMETRY_DEVICE_ENTRIES, &TELEMETRY_DEVICE_MIB), default.telemetry_device),
+        telemetry_policy: policy(section),
+        dead: room(section, (&DEAD_ENTRIES, &DEAD_MIB), default.dead),
+        dead_keep_ms: section.number(&DEAD_KEEP, default.dead_keep_ms),
+        inbox_device: Room {
+            entries_max: u64::from(limits.device_entries_max),
+            bytes_max: limits.device_bytes_max.saturating_mul(2),
+        },
         answer_keep_ms: section.number(&ANSWER_KEEP, default.answer_keep_ms),
         free_bytes_min: section.number(&FREE_MIB, default.free_bytes_min / MIB) * MIB,
         ..default
     }
+}
+
+fn room(section: &Section<'_>, (entries, mib): (&Number, &Number), default: Room) -> Room {
+    Room {
+        entries_max: section.number(entries, default.entries_max),
+        bytes_max: section.number(mib, default.bytes_max / MIB) * MIB,
+    }
+}
+
+fn policy(section: &Section<'_>) -> Policy {
+    let values = [
+        ("\"refuse_newest\"", Policy::RefuseNewest),
+        ("\"drop_oldest\"", Policy::DropOldest),
+        ("\"drop_lowest_priority\"", Policy::DropLowestPriority),
+    ];
+    let why =
+        "What goes when forwarded messages have no room. Of what is measured again and again the latest is worth most.";
+    section.choice("telemetry_policy", &values, Some(1), why).unwrap_or(Policy::DropOldest)
 }
 
 /// The engine's memory limit; 0 is none.

@@ -1,6 +1,7 @@
 //! TLS towards a broker: ring, certificates from PEM files.
 
 use super::broker::{LinkError, Trust};
+use crate::trusted_time::LatestKnown;
 use rumqttc::TlsConfiguration;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -20,7 +21,7 @@ pub(super) fn client(trust: &Trust) -> Result<TlsConfiguration, LinkError> {
         return Err(wrong(&ca, "no CA certificate in it"));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_details(provider, Arc::new(LatestKnown))
         .with_safe_default_protocol_versions()
         .map_err(|e| wrong(&ca, e))?
         .with_root_certificates(roots);

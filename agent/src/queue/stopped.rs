@@ -28,6 +28,8 @@ impl Stopped {
             )));
         }
         let reaches = Reaches::of(&config);
+        // The ages that are shown, and the stamps that are written, are worth what the clock is worth.
+        crate::trusted_time::look();
         let (spool, Recovered { next_job, .. }) =
             Spool::open(&config.data_dir, config.spool).map_err(|error| match error {
                 OpenError::InUse { path } => Failure::storage(format!(

@@ -14,7 +14,7 @@ use crate::engine::{COMMANDS_MAX, Supervisor};
 use crate::failure::Failure;
 use crate::queue::Reaches;
 use crate::schema::Checker;
-use crate::{calibration, config};
+use crate::{calibration, config, trusted_time};
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,6 +53,8 @@ pub(super) async fn build(config: &Config, stop: watch::Sender<bool>) -> Result<
         None => find_model(SHIPPED_MODEL)?,
     };
     let model = inspect(&model_path).map_err(Failure::other)?;
+    trusted_time::remember(&config.data_dir);
+    trusted_time::look();
     let (spool, recovered) = open(config)?;
     let control = Control::bind(&config.control)?;
     let (inputs, input_ear) = mpsc::channel(INPUTS_MAX);

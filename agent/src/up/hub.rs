@@ -9,6 +9,7 @@ use super::view::View;
 use crate::engine::EngineCommand;
 use crate::failure::Failure;
 use crate::schema::Checker;
+use crate::trusted_time;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 use tidegate_broker::{Door, Outgoing, Verdict};
@@ -119,6 +120,7 @@ impl Hub {
             self.retry();
             if Instant::now() >= tell_at {
                 tell_at = Instant::now() + TELL_EVERY;
+                trusted_time::look();
                 self.count();
                 self.tell();
                 self.tell_notices();

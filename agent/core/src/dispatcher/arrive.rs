@@ -108,10 +108,12 @@ impl Dispatcher {
 
     fn admit(&mut self, mut job: Job, now: Now) {
         let cloud = self.cloud(&job.task, &job.prompt);
+        let held = self.devices.get(&job.device).copied().unwrap_or_default();
         let occupied = Occupied {
             entries: u32::try_from(self.jobs.len()).unwrap_or(u32::MAX),
             bytes: self.counts.inbox_bytes,
-            device_entries: self.devices.get(&job.device).copied().unwrap_or(0),
+            device_entries: held.entries,
+            device_bytes: held.bytes,
         };
         let asked = Asked {
             bytes: job.bytes,
@@ -158,7 +160,9 @@ impl Dispatcher {
         if let (Some(id), Some(hash)) = (job.prompt_id(), job.hash) {
             self.seen.begin(&job.device, id, job.id, hash);
         }
-        *self.devices.entry(job.device.clone()).or_default() += 1;
+        let held = self.devices.entry(job.device.clone()).or_default();
+        held.entries += 1;
+        held.bytes += u64::from(job.bytes);
         self.counts.inbox_bytes += u64::from(job.bytes);
         self.jobs.insert(job.id, job);
     }

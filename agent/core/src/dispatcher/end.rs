@@ -83,9 +83,10 @@ impl Dispatcher {
         let job = self.jobs.remove(&id)?;
         self.waits_for_disk -= usize::from(job.stage.waits_for_disk());
         self.counts.inbox_bytes -= u64::from(job.bytes);
-        if let Some(count) = self.devices.get_mut(&job.device) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(held) = self.devices.get_mut(&job.device) {
+            held.entries -= 1;
+            held.bytes -= u64::from(job.bytes);
+            if held.entries == 0 {
                 self.devices.remove(&job.device);
             }
         }
