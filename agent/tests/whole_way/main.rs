@@ -7,6 +7,7 @@ mod bad_input;
 mod commands;
 mod link;
 mod privacy;
+mod queues;
 mod restart;
 mod rights;
 mod support;
