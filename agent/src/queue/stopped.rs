@@ -62,7 +62,7 @@ impl Stopped {
     fn drop_entry(&self, class: QueueClass, number: u64) -> Result<(), String> {
         let job = JobId(number);
         match self.read(class, number).ok_or_else(|| absent(class, number))? {
-            Stored::Prompt(record) => self.submit(Change::Conclude(cancelled(&record, self.reaches.clone()))),
+            Stored::Prompt(record) => self.submit(Change::Conclude(cancelled(&record, &self.reaches))),
             Stored::Escalation(record) => {
                 let Some(Stored::Prompt(prompt)) = self.read(QueueClass::Prompts, number) else {
                     return Err(absent(QueueClass::Prompts, number));
@@ -114,8 +114,8 @@ pub(crate) fn absent(class: QueueClass, number: u64) -> String {
     format!("{class} has no entry {number}")
 }
 
-fn cancelled(record: &PromptRecord, reaches: Reaches) -> OutcomeRecord {
-    error(record, ErrorCode::Cancelled, "dropped by an operator", &reaches)
+fn cancelled(record: &PromptRecord, reaches: &Reaches) -> OutcomeRecord {
+    error(record, ErrorCode::Cancelled, "dropped by an operator", reaches)
 }
 
 fn unresolved(record: &PromptRecord, reaches: &Reaches) -> OutcomeRecord {

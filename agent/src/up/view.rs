@@ -144,6 +144,7 @@ impl Hub {
             "engine": { "ready": view.child.is_some(), "pid": view.engine_pid, "restarts": view.engine_restarts,
                 "model": view.model, "decode_tokens_per_s": load.decode_tokens_per_s },
             "load": self.load(),
+            "queues": crate::queue::counts(&view.counts),
             "queued": load.queued, "running": load.running, "escalated": load.escalated,
             "answered": { "local": load.answered_local, "cloud": load.answered_cloud,
                 "provisional": load.provisional, "errors": load.errors, "refused": load.refused },
