@@ -109,6 +109,7 @@ mod tests {
             frame: encoding.frame(&Frame::Error(error)).unwrap(),
             notice: None,
             released: true,
+            reach: tidegate_spool::Reach::Cloud,
             stamp: Stamp::now(),
         }
     }
