@@ -170,8 +170,8 @@ impl Telemetry {
     }
 
     fn next(&self) -> Option<u64> {
-        let oldest_of_each = self.ready.iter().filter_map(|waiting| waiting.first().copied());
-        if (self.turns + 1).is_multiple_of(SHARE) { oldest_of_each.min() } else { oldest_of_each.last() }
+        let mut oldest_of_each = self.ready.iter().filter_map(|waiting| waiting.first().copied());
+        if (self.turns + 1).is_multiple_of(SHARE) { oldest_of_each.min() } else { oldest_of_each.next_back() }
     }
 
     /// Whoever took it has not sent it after all; one that is gone meanwhile stays gone.
