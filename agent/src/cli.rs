@@ -44,6 +44,9 @@ pub(crate) enum Command {
     Queue(QueueArgs),
     /// Check this machine and say what to do about what is wrong.
     Doctor(DoctorArgs),
+    /// Say where a topic crosses to, or whether the central broker can be reached.
+    #[command(subcommand)]
+    Bridge(BridgeCommand),
     /// Check a configuration file, or print a commented one.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -239,6 +242,31 @@ pub(crate) struct DoctorArgs {
     /// Configuration file to check with.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+/// What to ask about the bridge.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BridgeCommand {
+    /// Say which rule takes a topic, and where to; exit status 1 if it stays.
+    Inspect {
+        /// A topic name as a device publishes it.
+        topic: String,
+        /// Configuration file; without it /etc/tidegate/tidegate.toml if there.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Connect to every address of the central broker and send a message there and back; exit status 1 if none works.
+    Test {
+        /// Configuration file; without it /etc/tidegate/tidegate.toml if there.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Longest wait for each address, in seconds.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=300))]
+        timeout: u64,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// What to do with a configuration.

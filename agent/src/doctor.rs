@@ -32,7 +32,10 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<(), Failure> {
         Ok(config) => {
             findings.push(Finding::Ok("configuration".to_owned()));
             findings.extend([model(&config), data_dir(&config), sync_time(&config)]);
-            findings.extend(ports(&config));
+            match &config.intake {
+                None => findings.extend(ports(&config)),
+                Some(broker) => findings.extend(intake(broker)),
+            }
         }
     }
     let faults = findings.iter().filter(|f| matches!(f, Finding::Fault(..))).count();
@@ -124,6 +127,12 @@ fn median_sync(dir: &Path) -> std::io::Result<Duration> {
     measured?;
     times.sort_unstable();
     Ok(times[SYNCS / 2])
+}
+
+/// Without a door: what the broker in its place weakens. A health topic says the same.
+fn intake(broker: &crate::link::Broker) -> Vec<Finding> {
+    const NEXT: &str = "it is the price of an intake; a door of the gateway's own keeps the promise";
+    crate::intake::weakened(&broker.address).into_iter().map(|what| Finding::Warning(what, NEXT)).collect()
 }
 
 fn ports(config: &Config) -> Vec<Finding> {

@@ -1,12 +1,14 @@
 //! Tidegate: language models on the gateway. The life of the process: options, logging, one command, an exit status.
 
 mod ask;
+mod bridge_tools;
 mod calibration;
 mod cli;
 mod config;
 mod doctor;
 mod engine;
 mod failure;
+mod intake;
 mod link;
 mod log;
 mod lookup;
@@ -51,6 +53,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(args) => status::run(&args),
         Command::Queue(args) => queue::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Bridge(command) => bridge_tools::run(&command),
         Command::Up(args) => runtime::start()?.block_on(up::run(&args)),
         Command::Worker(args) => runtime::start()?.block_on(worker::run(&args)),
         Command::Ask(args) => runtime::start()?.block_on(ask::run(&args)),

@@ -17,6 +17,13 @@ pub trait Keeper: Send + Sync + 'static {
     /// A publish on a control topic whose device the caller may use.
     fn control(&self, submission: Submission) -> Kept<Verdict>;
 
+    /// A publish on a topic outside `tg`. None: it goes to the general side only. Else it goes there as well, and is
+    /// acknowledged after both took it; an error says why it is not on disk.
+    fn forward(&self, publish: Forwarding<'_>) -> Option<Kept<Result<(), &'static str>>> {
+        let _ = publish;
+        None
+    }
+
     /// Stored outcomes of a device that no session acknowledged, oldest first, after `after`, at most `max`. Holds
     /// every outcome that was announced with `Door::outcome_ready` and not released.
     fn pending(&self, device: &DeviceId, after: Option<JobId>, max: usize) -> Kept<Vec<Outgoing>>;
@@ -44,6 +51,29 @@ pub struct Submission {
 impl fmt::Debug for Submission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Submission({}, {} bytes)", self.device, self.payload.len())
+    }
+}
+
+/// A publish outside `tg`, offered to whoever carries it further.
+#[derive(Clone, Copy)]
+pub struct Forwarding<'p> {
+    /// Who published it: the name that it proved, or `local`.
+    pub source: &'p str,
+    /// Its topic.
+    pub topic: &'p str,
+    /// The payload as it came; a view of the read buffer, to be copied by whoever keeps it.
+    pub payload: &'p [u8],
+    /// Whether it is retained.
+    pub retain: bool,
+    /// Message Expiry of MQTT 5, in milliseconds.
+    pub expiry_ms: Option<u64>,
+    /// The user property `tidegate-via` of MQTT 5: the gateways that it has passed.
+    pub via: Option<&'p str>,
+}
+
+impl fmt::Debug for Forwarding<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Forwarding({} bytes)", self.payload.len())
     }
 }
 

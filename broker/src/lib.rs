@@ -30,5 +30,5 @@ mod upstream;
 pub use config::{Anonymous, BackendConfig, DoorConfig, DoorLimits, Listener, TlsFiles};
 pub use door::{Door, check_reply_topic};
 pub use error::{DoorError, DoorFailure};
-pub use keeper::{Ephemeral, Keeper, Kept, Outgoing, Submission, Verdict};
+pub use keeper::{Ephemeral, Forwarding, Keeper, Kept, Outgoing, Submission, Verdict};
 pub use stats::DoorStats;

@@ -33,6 +33,6 @@ pub use limits::{
 };
 pub use prompt::{ContentHash, DeadlineMs, Input, Message, Priority, Prompt, Role};
 pub use reply::{CORRELATION_BYTES_MAX, Reply};
-pub use state::{Card, CardModel, CardTask, Event, Health, LinkState, Load, QueueDepth};
+pub use state::{Budget, BudgetState, Card, CardModel, CardTask, Event, Health, LinkState, Load, QueueDepth};
 pub use text::PromptText;
 pub use topic::{DeviceTopic, Origin, StateKind, Topic, TopicError};

@@ -16,6 +16,35 @@ pub struct Health {
     pub faults: Vec<String>,
     /// Version of the gateway.
     pub version: String,
+    /// The bytes of the day over the link; absent where they are not limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+    /// Promises that the broker of the intake weakens, one sentence each; absent without an intake.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weakened: Vec<String>,
+}
+
+/// The bytes of the day (UTC) over the link to the central broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Whole percents that are used, 0 to 100.
+    pub percent_used: u8,
+    /// What a day has, in bytes.
+    pub bytes_max: u64,
+    /// What that means.
+    pub state: BudgetState,
+}
+
+/// What is left of a budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BudgetState {
+    /// Everything crosses.
+    Ample,
+    /// What matters less waits for the next day.
+    Short,
+    /// Nothing but state crosses.
+    Spent,
 }
 
 /// The link to the central broker.

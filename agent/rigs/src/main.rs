@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout)]
 
 mod alone;
+mod bridge;
 mod clock;
 mod demo;
 mod device;
@@ -41,6 +42,10 @@ enum Rig {
     Overhead(overhead::Options),
     /// Memory, start time and size of the gateway.
     Footprint(footprint::Options),
+    /// The link to the central broker: an outage with a backlog, cuts, and mosquitto's own bridge beside it.
+    Link(bridge::link::Options),
+    /// Workers and the central broker killed, resolutions lost: exactly one outcome each.
+    WorkerLoss(bridge::worker_loss::Options),
     /// Accuracy, speed and size of model files.
     Models(models::Options),
     /// One MQTT device, driven over stdin and stdout (a part of the demo).
@@ -61,6 +66,8 @@ fn main() -> ExitCode {
         Rig::Demo(options) => demo::run(options),
         Rig::Overhead(options) => overhead::run(&options),
         Rig::Footprint(options) => footprint::run(&options),
+        Rig::Link(options) => bridge::link::run(&options),
+        Rig::WorkerLoss(options) => bridge::worker_loss::run(&options),
         Rig::Models(options) => models::run(&options),
         Rig::Device(options) => device::run(options),
         Rig::Proxy(options) => proxy::run(&options),

@@ -122,7 +122,8 @@ impl Process {
         running && pid.is_some_and(|pid| kill_process(pid, signal).is_ok())
     }
 
-    fn kill(&mut self) {
+    /// Ends it at once, as a power cut would.
+    pub(crate) fn kill(&mut self) {
         // Both fail only when it has ended, which is what is wanted.
         let _ = self.child.kill();
         let _ = self.child.wait();

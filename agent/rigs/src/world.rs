@@ -38,17 +38,23 @@ pub(crate) struct Central {
 impl Central {
     /// Starts mosquitto with a configuration of its own.
     pub(crate) fn start(dir: &Path) -> anyhow::Result<Self> {
-        let Some(program) = MOSQUITTO.iter().map(Path::new).find(|path| path.is_file()) else {
-            bail!("mosquitto is in none of {}; install it with: apt-get install mosquitto", MOSQUITTO.join(", "));
-        };
+        let program = mosquitto()?;
         let address = free_address()?;
         let config = dir.join("mosquitto.conf");
         std::fs::write(&config, mosquitto_config(address)).context("cannot write mosquitto's configuration")?;
-        let mut command = leashed(program)?;
+        let mut command = leashed(&program)?;
         command.arg("-c").arg(&config);
         let mut process = Process::start("mosquitto", command, &dir.join("mosquitto.log"))?;
         wait_until("mosquitto", START_LIMIT, &mut process, || accepts(address))?;
         Ok(Self { _process: process, address })
+    }
+}
+
+/// Where mosquitto is.
+pub(crate) fn mosquitto() -> anyhow::Result<PathBuf> {
+    match MOSQUITTO.iter().map(Path::new).find(|path| path.is_file()) {
+        Some(program) => Ok(program.to_owned()),
+        None => bail!("mosquitto is in none of {}; install it with: apt-get install mosquitto", MOSQUITTO.join(", ")),
     }
 }
 

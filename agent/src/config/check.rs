@@ -1,12 +1,13 @@
 //! From a file to a [`Config`], or to everything that is wrong with it.
 
 use super::bounds;
+use super::bridge::bridge;
+use super::intake::intake;
 use super::reader::{Asked, Reader, Section};
 use super::shipped::SHIPPED;
 use super::tasks::{self, Cloud};
 use super::{Config, DEFAULT_FILE, EngineConfig, door, places};
 use crate::failure::Failure;
-use crate::link::{Address, Broker, Credentials, TlsPaths, Trust};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tidegate_schemas::Origin;
@@ -16,8 +17,6 @@ use toml::Table;
 const DRAIN_MS_DEFAULT: u64 = 10_000;
 /// Context window when nobody says it, in tokens: short commands and their answers.
 const CONTEXT_DEFAULT: u32 = 1_024;
-/// File of systemd's credentials directory with the bridge's password.
-const CREDENTIAL_BRIDGE: &str = "bridge-password";
 
 /// Where a configuration comes from.
 #[derive(Debug, Clone)]
@@ -107,9 +106,13 @@ fn config(reader: &Reader, root: Section<'_>) -> Option<Config> {
     let drain_section = root.section("drain");
     let drain = Duration::from_millis(drain_section.number(&bounds::DRAIN, DRAIN_MS_DEFAULT));
     drain_section.finish();
+    let intake = intake(root.section("intake"), root.has("intake"), &origin, &tasks);
+    if root.has("intake") && root.has_children("door") {
+        root.refuse("door", &"no door is opened where [intake] is configured");
+    }
     let door = door::door(reader, root.section("door"));
     root.finish();
-    Some(Config { origin, data_dir, control, default_task, tasks, door, engine, spool, limits, bridge, drain })
+    Some(Config { origin, data_dir, control, default_task, tasks, door, engine, spool, limits, bridge, intake, drain })
 }
 
 fn engine(section: Section<'_>) -> EngineConfig {
@@ -122,40 +125,6 @@ fn engine(section: Section<'_>) -> EngineConfig {
     };
     section.finish();
     engine
-}
-
-fn bridge(section: Section<'_>, present: bool, origin: &Origin) -> Option<Broker> {
-    let url = section.text("url", "mqtt://HOST[:PORT] or mqtts://HOST[:PORT]", "The central broker.");
-    let client_id = section.text("client_id", "a text", "MQTT client id; else one made of site and gateway.");
-    let user = section.text("user", "a text", "User name at the central broker.");
-    let why = "File with the password in its first line; else systemd's credential bridge-password.";
-    let password_file = section.path("password_file", "a file", why).or_else(credential);
-    let ca = section.path("ca", "a PEM file", "CAs that the broker's certificate must lead to; else the system's.");
-    let cert = section.path("cert", "a PEM file", "Our certificate chain.");
-    let key = section.path("key", "a PEM file", "Our private key.");
-    if present && url.is_none() && !section.has("url") {
-        section.missing("url", &"mqtt://HOST[:PORT] or mqtts://HOST[:PORT]");
-    }
-    if cert.is_some() != key.is_some() {
-        section.missing(if cert.is_some() { "key" } else { "cert" }, &"cert and key together, or neither");
-    }
-    if user.is_some() && password_file.is_none() {
-        section.missing("password_file", &"the path of a file with the password of bridge.user");
-    }
-    let address = url.and_then(|url| {
-        let read = url.parse::<Address>();
-        read.map_err(|e| section.wrong("url", &format!("{url:?}"), &e)).ok()
-    });
-    section.finish();
-    let client_id = client_id.unwrap_or_else(|| format!("tidegate-{}-{}", origin.site, origin.gateway));
-    let credentials = user.zip(password_file).map(|(user, password_file)| Credentials { user, password_file });
-    let identity = cert.zip(key).map(|(cert, key)| TlsPaths { cert, key });
-    Some(Broker { address: address?, client_id, credentials, trust: Trust { ca, identity } })
-}
-
-fn credential() -> Option<PathBuf> {
-    let file = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join(CREDENTIAL_BRIDGE);
-    file.is_file().then_some(file)
 }
 
 #[cfg(test)]

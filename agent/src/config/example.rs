@@ -12,6 +12,11 @@ const HEAD: &str = "\
 # Check with: tidegate config check FILE
 ";
 
+/// Sections that stand commented out.
+const DECISIONS: [&str; 3] = ["bridge", RULES, "intake"];
+/// The section of which there may be many.
+const RULES: &str = "bridge.forward";
+
 /// A configuration file with every key, its default, its unit and why.
 pub(crate) fn example() -> String {
     let (_, _, asked) = read(Table::new(), Path::new("."));
@@ -26,9 +31,12 @@ pub(crate) fn example() -> String {
         }
     });
     for section in sections {
-        // A bridge is a decision: it needs an address and each task's consent.
-        let mark = if section == "bridge" { "# " } else { "" };
-        let _ = write!(text, "\n{mark}[{section}]\n");
+        // A bridge is a decision: it needs an address and each task's consent; so are its rules, and an intake.
+        let mark = if DECISIONS.contains(&section) { "# " } else { "" };
+        let _ = match section {
+            RULES => write!(text, "\n{mark}[[{section}]]\n"),
+            _ => write!(text, "\n{mark}[{section}]\n"),
+        };
         rest.iter().filter(|a| a.section == section).for_each(|a| entry(&mut text, a, mark));
     }
     text

@@ -1,14 +1,17 @@
 //! The configuration: one TOML file, read raw by [`reader`], checked whole, then real. What stands here is valid.
 
 mod bounds;
+mod bridge;
 mod check;
 mod door;
 mod example;
+mod intake;
 mod places;
 mod reader;
 mod shipped;
 mod tasks;
 
+pub(crate) use bridge::BridgeConfig;
 pub(crate) use check::{Source, load};
 pub(crate) use example::example;
 pub(crate) use places::{control_candidates, find_model};
@@ -47,7 +50,9 @@ pub(crate) struct Config {
     /// Bounds of the dispatcher.
     pub(crate) limits: tidegate_core::Limits,
     /// The central broker, if there is one.
-    pub(crate) bridge: Option<Broker>,
+    pub(crate) bridge: Option<BridgeConfig>,
+    /// The devices' own broker, in place of the door, if there is one.
+    pub(crate) intake: Option<Broker>,
     /// Longest time that a stop takes.
     pub(crate) drain: Duration,
 }

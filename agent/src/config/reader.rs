@@ -146,6 +146,20 @@ impl<'r> Section<'r> {
         found
     }
 
+    /// The tables of a list of tables, `[[key]]`, in their order.
+    pub(super) fn list(&self, key: &'static str) -> Vec<Section<'r>> {
+        let tables = match self.value(key) {
+            None => return Vec::new(),
+            Some(Value::Array(list)) => list.iter().map(|v| v.as_table().cloned()).collect::<Option<Vec<Table>>>(),
+            Some(_) => None,
+        };
+        let Some(tables) = tables else {
+            self.wrong(key, &"something else", &format!("sections [[{}]]", self.name(key)));
+            return Vec::new();
+        };
+        tables.into_iter().map(|table| self.child(key, table)).collect()
+    }
+
     /// A section of that name with that content.
     pub(super) fn child(&self, name: &str, table: Table) -> Section<'r> {
         Section { reader: self.reader, path: self.name(name), table, known: RefCell::default() }

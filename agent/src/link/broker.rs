@@ -3,12 +3,15 @@
 use super::epoch::KEEP_ALIVE;
 use super::tls;
 use crate::cli::LinkArgs;
-use rumqttc::Transport;
+use bytes::Bytes;
 use rumqttc::v5::MqttOptions;
+use rumqttc::v5::mqttbytes::{QoS as QoS5, v5::LastWill as LastWill5};
+use rumqttc::{LastWill, QoS, Transport};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::{Duration, SystemTime};
 use tidegate_schemas::ESCALATION_BYTES_MAX;
 
 /// Port of MQTT (IANA).
@@ -16,7 +19,7 @@ const PORT_PLAIN: u16 = 1883;
 /// Port of MQTT over TLS (IANA).
 const PORT_TLS: u16 = 8883;
 /// Longest TCP, TLS and MQTT handshake together, in seconds: a satellite link needs three.
-const CONNECT_SECONDS_MAX: u64 = 8;
+pub(super) const CONNECT_SECONDS_MAX: u64 = 8;
 /// Room for topic and properties of a packet, in bytes.
 const PACKET_FRAMING_BYTES: usize = 4 * 1024;
 /// Publishes that wait for their acknowledgement inside rumqttc, at most: four times our own window, so that ours rules.
@@ -55,6 +58,14 @@ pub(crate) struct Address {
     host: String,
     port: u16,
     secure: bool,
+}
+
+impl Address {
+    /// Whether it is this host itself, by its name or number.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let bare = self.host.trim_start_matches('[').trim_end_matches(']');
+        bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
 }
 
 impl FromStr for Address {
@@ -127,7 +138,77 @@ pub(crate) struct Broker {
     pub(crate) trust: Trust,
 }
 
+/// On which terms a connection is made.
+#[derive(Debug, Clone)]
+pub(crate) struct Terms {
+    /// How long the broker keeps our subscriptions while we are away, in seconds; 0: not at all.
+    pub(crate) session_expiry_s: u32,
+    /// Messages that the broker may send before the first is acknowledged; MQTT 3.1.1 cannot say it.
+    pub(crate) receive_max: u16,
+    /// Time between two pings.
+    pub(crate) keep_alive: Duration,
+    /// Topic and payload of what the broker says, retained, when we are gone without a word.
+    pub(crate) will: Option<(String, Bytes)>,
+}
+
 impl Broker {
+    /// The same for another address.
+    pub(crate) fn at(&self, address: &Address) -> Self {
+        Self { address: address.clone(), ..self.clone() }
+    }
+
+    /// When the newest of the files that a connection is made with was changed; none if there are none.
+    pub(crate) fn files_changed(&self) -> Option<SystemTime> {
+        let identity = self.trust.identity.iter().flat_map(|i| [&i.cert, &i.key]);
+        let password = self.credentials.iter().map(|c| &c.password_file);
+        let files = identity.chain(&self.trust.ca).chain(password);
+        files.filter_map(|file| std::fs::metadata(file).and_then(|m| m.modified()).ok()).max()
+    }
+
+    /// Whether a connection could be made with the files as they are.
+    ///
+    /// # Errors
+    /// The file that cannot be used.
+    pub(crate) fn usable(&self, terms: &Terms) -> Result<(), LinkError> {
+        self.options_five(terms).map(drop)
+    }
+
+    /// Options of one connection of MQTT 5.
+    pub(super) fn options_five(&self, terms: &Terms) -> Result<MqttOptions, LinkError> {
+        let mut options = self.options()?;
+        options.set_keep_alive(terms.keep_alive.max(KEEP_ALIVE));
+        options.set_clean_start(terms.session_expiry_s == 0);
+        options.set_session_expiry_interval(Some(terms.session_expiry_s));
+        options.set_receive_maximum(Some(terms.receive_max));
+        options.set_manual_acks(true);
+        if let Some((topic, payload)) = &terms.will {
+            options.set_last_will(LastWill5::new(topic, payload.clone(), QoS5::AtLeastOnce, true, None));
+        }
+        Ok(options)
+    }
+
+    /// Options of one connection of MQTT 3.1.1.
+    pub(super) fn options_three(&self, terms: &Terms) -> Result<rumqttc::MqttOptions, LinkError> {
+        let Address { host, port, secure } = &self.address;
+        let mut options = rumqttc::MqttOptions::new(self.client_id.clone(), host.clone(), *port);
+        options.set_keep_alive(terms.keep_alive.max(KEEP_ALIVE));
+        options.set_clean_session(terms.session_expiry_s == 0);
+        options.set_inflight(INFLIGHT_MAX);
+        let packet_max = ESCALATION_BYTES_MAX + PACKET_FRAMING_BYTES;
+        options.set_max_packet_size(packet_max, packet_max);
+        options.set_manual_acks(true);
+        if let Some((topic, payload)) = &terms.will {
+            options.set_last_will(LastWill::new(topic, payload.clone(), QoS::AtLeastOnce, true));
+        }
+        if let Some(credentials) = &self.credentials {
+            options.set_credentials(credentials.user.clone(), first_line(&credentials.password_file)?);
+        }
+        if *secure {
+            options.set_transport(Transport::tls_with_config(tls::client(&self.trust)?));
+        }
+        Ok(options)
+    }
+
     /// Options of one connection; files are read anew for each, so that renewed certificates are used.
     ///
     /// # Errors

@@ -44,6 +44,11 @@ impl<T> Window<T> {
         self.sent.remove(&packet).map(|(what, _)| what)
     }
 
+    /// The broker acknowledged this packet id; how long that took.
+    pub(crate) fn acknowledged_after(&mut self, packet: u16) -> Option<(T, Duration)> {
+        self.sent.remove(&packet).map(|(what, at)| (what, at.elapsed()))
+    }
+
     /// How long the oldest publish waits.
     pub(crate) fn oldest(&self) -> Option<Duration> {
         let all = self.requested.iter().chain(self.sent.values());

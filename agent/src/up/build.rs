@@ -1,21 +1,24 @@
 //! Opens everything that a gateway needs, in the order in which a failure costs least, and wires it.
 
-use super::bridge::Bridge;
+use super::bridge::{Bridge, Feed};
 use super::clock;
 use super::control::{Control, Desk};
+use super::crossing::Crossings;
 use super::delivery::Pending;
+use super::front::Front;
 use super::hub::{Hands, Hub, Tickets};
 use super::ingress::Ingress;
-use super::message::{Ears, ToBridge};
+use super::message::{BridgeFacts, Ears, ToBridge};
 use super::notices::{Notices, listen};
 use super::view::{View, gone};
 use crate::config::{Config, find_model};
 use crate::engine::{COMMANDS_MAX, Supervisor};
 use crate::failure::Failure;
+use crate::intake::{Intake, weakened};
 use crate::queue::Reaches;
 use crate::schema::Checker;
 use crate::{calibration, config, trusted_time};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,7 +29,7 @@ use tidegate_engine::protocol::Start;
 use tidegate_schemas::{CardTask, JobId, LinkState};
 use tidegate_spool::{OpenError, Recovered, Spool};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{info, warn};
 
 /// The model that is shipped for gateways.
@@ -59,29 +62,46 @@ pub(super) async fn build(config: &Config, stop: watch::Sender<bool>) -> Result<
     let control = Control::bind(&config.control)?;
     let (inputs, input_ear) = mpsc::channel(INPUTS_MAX);
     let (reports, report_ear) = mpsc::unbounded_channel();
-    let keeper = Ingress { inputs: inputs.clone(), reports: reports.clone() };
-    let door = Door::start(door_config(config), Arc::new(keeper)).await.map_err(Failure::other)?;
+    let will = gone(&config.origin, LinkState::Down);
+    let bell = Arc::new(Notify::new());
+    let rules = Arc::new(config.bridge.as_ref().map(|bridge| bridge.rules.clone()).unwrap_or_default());
+    let crossing =
+        Crossings { origin: config.origin.clone(), rules: rules.clone(), spool: spool.clone(), bell: bell.clone() };
+    let keeper = Arc::new(Ingress { inputs: inputs.clone(), reports: reports.clone(), crossing });
+    let front = front(config, keeper, &will).await?;
     let (engine, engine_orders) = mpsc::channel(COMMANDS_MAX);
     let (engine_reports, engine_ear) = mpsc::channel(ENGINE_REPORTS_MAX);
     let supervisor = Supervisor::new(start(config, model_path.clone()), engine_orders, engine_reports);
     let desk = Desk { inputs, spool: spool.clone(), reaches: Reaches::of(config) };
     let mut tasks = vec![tokio::spawn(supervisor.run()), tokio::spawn(control.serve(desk))];
     listen(&spool, &reports);
-    let will = gone(&config.origin, LinkState::Down);
-    let bridge = config.bridge.clone().map(|broker| {
+    let bridge = config.bridge.clone().map(|bridge| {
         let (orders, order_ear) = mpsc::channel::<ToBridge>(BRIDGE_ORDERS_MAX);
-        let bridge = Bridge::new(broker, config.origin.clone(), order_ear, reports.clone(), will.clone());
+        let feed = Feed::new(spool.clone(), rules, bell);
+        let us = (config.origin.clone(), config.data_dir.as_path());
+        let bridge = Bridge::new(bridge, us, (order_ear, reports.clone()), feed, will.clone());
         tasks.push(tokio::spawn(bridge.run()));
         orders
     });
-    for address in door.local_addrs() {
+    for address in front.addresses() {
         info!(%address, origin = %config.origin, "listening");
     }
-    let hands = Hands { spool, door, engine, bridge, reports };
+    let hands = Hands { spool, front, engine, bridge, reports };
     let hub = hub(config, (&model_path, &model), recovered, hands, stop);
     let hangup = signal(SignalKind::hangup()).map_err(|e| Failure::other(format!("SIGHUP cannot be received: {e}")))?;
     let ears = Ears { inputs: input_ear, reports: report_ear, engine: engine_ear, hangup };
     Ok(Gateway { hub, ears, tasks, will })
+}
+
+/// The door, or the intake in its place.
+async fn front(config: &Config, keeper: Arc<Ingress>, will: &(String, bytes::Bytes)) -> Result<Front, Failure> {
+    let Some(broker) = config.intake.clone() else {
+        let door = Door::start(door_config(config), keeper).await.map_err(Failure::other)?;
+        return Ok(Front::Door(door));
+    };
+    info!(broker = %broker.address, origin = %config.origin, "taking prompts from another broker");
+    weakened(&broker.address).iter().for_each(|what| warn!(what, "the intake weakens a promise"));
+    Ok(Front::Intake(Intake::start(broker, config.origin.clone(), keeper, will.clone())))
 }
 
 fn open(config: &Config) -> Result<(Spool, Recovered), Failure> {
@@ -190,6 +210,10 @@ fn view(config: &Config, recovered: &Recovered, stop: watch::Sender<bool>) -> Vi
         started: Instant::now(),
         draining: false,
         stop,
+        bridge: BridgeFacts::default(),
+        weakened: config.intake.as_ref().map(|broker| weakened(&broker.address)).unwrap_or_default(),
+        intake_fault: None,
+        events: BTreeMap::new(),
         told: [None, None, None],
     }
 }

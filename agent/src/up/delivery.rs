@@ -1,6 +1,6 @@
 //! Outcomes on their way to devices: which ones wait, and what exactly is sent.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tidegate_broker::Outgoing;
 use tidegate_core::{Command, Dead};
 use tidegate_schemas::{
@@ -13,22 +13,33 @@ use tidegate_spool::{DeadReason, OutcomeRecord, Reach, Stamp};
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     devices: HashMap<DeviceId, BTreeSet<JobId>>,
+    all: BTreeMap<JobId, DeviceId>,
 }
 
 impl Pending {
     /// An outcome is on disk.
     pub(super) fn add(&mut self, device: &DeviceId, job: JobId) {
         self.devices.entry(device.clone()).or_default().insert(job);
+        self.all.insert(job, device.clone());
     }
 
     /// A session acknowledged it. False if it was not pending.
     pub(super) fn release(&mut self, device: &DeviceId, job: JobId) -> bool {
         let Some(jobs) = self.devices.get_mut(device) else { return false };
         let was = jobs.remove(&job);
+        if was {
+            self.all.remove(&job);
+        }
         if jobs.is_empty() {
             self.devices.remove(device);
         }
         was
+    }
+
+    /// At most `max` of all devices, after `after`.
+    pub(super) fn of_all(&self, after: Option<JobId>, max: usize) -> Vec<(DeviceId, JobId)> {
+        let from = after.map_or(JobId(0), |after| JobId(after.0.saturating_add(1)));
+        self.all.range(from..).take(max).map(|(job, device)| (device.clone(), *job)).collect()
     }
 
     /// At most `max` of a device, after `after`.
@@ -171,5 +182,9 @@ mod tests {
         assert!(pending.release(&device, JobId(5)));
         assert!(!pending.release(&device, JobId(5)));
         assert_eq!(pending.of(&device, None, 9), [JobId(2), JobId(9)]);
+        let other = "e".parse::<DeviceId>().unwrap();
+        pending.add(&other, JobId(7));
+        let of_all = |after| pending.of_all(after, 2).into_iter().map(|(_, job)| job.0).collect::<Vec<_>>();
+        assert_eq!((of_all(None), of_all(Some(JobId(2))), of_all(Some(JobId(9)))), (vec![2, 7], vec![7, 9], vec![]));
     }
 }

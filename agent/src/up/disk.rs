@@ -53,6 +53,7 @@ impl Hub {
                 self.ended(&record.device, record.job);
             }
             (Task::Release(job), Ok(()) | Err(SpoolError::Unknown(_))) => debug!(%job, "released"),
+            (Task::Forward, _) => {}
             (task, Err(error)) => {
                 warn!(%error, "the disk refuses a change, it is tried again");
                 self.retries.push_back((Instant::now() + RETRY_AFTER, task));

@@ -3,6 +3,7 @@
 
 use super::clock;
 use super::delivery::{Facts, Pending};
+use super::front::Front;
 use super::message::{Ears, Input, Query, Report, Task, ToBridge};
 use super::notices::Notices;
 use super::view::View;
@@ -12,9 +13,9 @@ use crate::schema::Checker;
 use crate::trusted_time;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
-use tidegate_broker::{Door, Outgoing, Verdict};
+use tidegate_broker::{Outgoing, Verdict};
 use tidegate_core::{Arrival, Dispatcher, Event, Ticket};
-use tidegate_schemas::{Encoding, JobId, Reply, TaskName};
+use tidegate_schemas::{DeviceId, Encoding, JobId, Reply, TaskName};
 use tidegate_spool::Spool;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
@@ -58,7 +59,7 @@ impl Tickets {
 /// Where orders go.
 pub(super) struct Hands {
     pub(super) spool: Spool,
-    pub(super) door: Door,
+    pub(super) front: Front,
     pub(super) engine: mpsc::Sender<EngineCommand>,
     pub(super) bridge: Option<mpsc::Sender<ToBridge>>,
     /// Back to this loop.
@@ -111,9 +112,9 @@ impl Hub {
                 }
                 Some(()) = ears.hangup.recv() => {
                     info!("reading certificates, users and rights again");
-                    self.hands.door.reload();
+                    self.hands.front.reload();
                 }
-                failure = self.hands.door.failed() => self.fatal = Some(Failure::other(failure)),
+                failure = self.hands.front.failed() => self.fatal = Some(Failure::other(failure)),
                 Some(input) = ears.inputs.recv() => self.input(input),
                 () = sleep_until(wake.into()) => self.step(Event::Tick),
             }
@@ -176,6 +177,8 @@ impl Hub {
             Report::Resolution(number, resolution) => self.resolution(number, resolution),
             Report::Counts(counts) => self.view.counts = counts,
             Report::Store(notice) => self.notices.add(notice),
+            Report::Bridge(facts) => self.bridged(*facts),
+            Report::Intake(fault) => self.intake(fault),
         }
     }
 
@@ -195,6 +198,10 @@ impl Hub {
             Input::Pending { device, after, max, reply } => {
                 let jobs = self.pending.of(&device, after, max);
                 tokio::spawn(gather(self.hands.spool.clone(), jobs, reply));
+            }
+            Input::Waiting { after, max, reply } => {
+                let jobs = self.pending.of_all(after, max);
+                tokio::spawn(gather_all(self.hands.spool.clone(), jobs, reply));
             }
             Input::Query(query, reply) => self.query(query, reply),
         }
@@ -225,6 +232,17 @@ impl Hub {
             }),
         }
     }
+}
+
+/// Reads stored outcomes of all devices, in order.
+async fn gather_all(spool: Spool, jobs: Vec<(DeviceId, JobId)>, reply: oneshot::Sender<Vec<(DeviceId, Outgoing)>>) {
+    let mut found = Vec::with_capacity(jobs.len());
+    for (device, job) in jobs {
+        let (sender, read) = oneshot::channel();
+        gather(spool.clone(), vec![job], sender).await;
+        found.extend(read.await.unwrap_or_default().into_iter().map(|outgoing| (device.clone(), outgoing)));
+    }
+    let _ = reply.send(found);
 }
 
 /// Reads stored outcomes, in order; those that are gone meanwhile are left out.

@@ -1,9 +1,11 @@
 //! From the door to the hub: payloads become prompts, or refusals that name what is wrong.
 
+use super::crossing::Crossings;
 use super::message::{Input, Report};
+use crate::intake::Outcomes;
 use bytes::Bytes;
 use std::sync::Arc;
-use tidegate_broker::{Keeper, Kept, Outgoing, Submission, Verdict};
+use tidegate_broker::{Forwarding, Keeper, Kept, Outgoing, Submission, Verdict};
 use tidegate_schemas::{
     DEADLINE_MS_MAX, DeadlineMs, DecodeError, DeviceId, Encoding, ErrorCode, ErrorFrame, Frame, JobId, Prompt,
     decode_control, decode_prompt,
@@ -16,6 +18,8 @@ pub(super) struct Ingress {
     pub(super) inputs: mpsc::Sender<Input>,
     /// For what does not.
     pub(super) reports: mpsc::UnboundedSender<Report>,
+    /// For what crosses to the central broker by rule.
+    pub(super) crossing: Crossings,
 }
 
 impl Keeper for Ingress {
@@ -47,6 +51,10 @@ impl Keeper for Ingress {
         })
     }
 
+    fn forward(&self, publish: Forwarding<'_>) -> Option<Kept<Result<(), &'static str>>> {
+        self.crossing.take(publish, &self.reports)
+    }
+
     fn pending(&self, device: &DeviceId, after: Option<JobId>, max: usize) -> Kept<Vec<Outgoing>> {
         let (inputs, device) = (self.inputs.clone(), device.clone());
         Box::pin(async move {
@@ -60,6 +68,21 @@ impl Keeper for Ingress {
     fn released(&self, device: &DeviceId, job: JobId) {
         // After the hub's end the outcome stays unreleased and is sent once more after the start: at least once.
         let _ = self.reports.send(Report::Released(device.clone(), job));
+    }
+}
+
+impl Outcomes for Ingress {
+    fn waiting(&self, after: Option<JobId>, max: usize) -> Kept<Vec<(DeviceId, Outgoing)>> {
+        let inputs = self.inputs.clone();
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let _ = inputs.send(Input::Waiting { after, max, reply }).await;
+            answer.await.unwrap_or_default()
+        })
+    }
+
+    fn intake(&self, fault: Option<String>) {
+        let _ = self.reports.send(Report::Intake(fault));
     }
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use tidegate_broker::{Outgoing, Verdict};
 use tidegate_core::{Event, OperatorDrop, Ticket};
-use tidegate_schemas::{Control, DeviceId, Encoding, JobId, Prompt, PromptId, Reply, Resolution};
+use tidegate_schemas::{Budget, Control, DeviceId, Encoding, JobId, Prompt, PromptId, Reply, Resolution};
 use tidegate_spool::{Change, Counts, DeadReason, Notice, OutcomeRecord, SpoolError};
 use tokio::sync::{mpsc, oneshot};
 
@@ -49,6 +49,15 @@ pub(super) enum Input {
         max: usize,
         /// Waits for them.
         reply: oneshot::Sender<Vec<Outgoing>>,
+    },
+    /// Which outcomes wait, of all devices?
+    Waiting {
+        /// Only later ones.
+        after: Option<JobId>,
+        /// At most so many.
+        max: usize,
+        /// Waits for them.
+        reply: oneshot::Sender<Vec<(DeviceId, Outgoing)>>,
     },
     /// A question of the control socket.
     Query(Query, oneshot::Sender<serde_json::Value>),
@@ -105,6 +114,25 @@ pub(super) enum Report {
     Counts(Counts),
     /// The store has something to say.
     Store(Notice),
+    /// What the bridge knows of its link.
+    Bridge(Box<BridgeFacts>),
+    /// The broker of the intake is there, or why it is not.
+    Intake(Option<String>),
+}
+
+/// What the bridge knows of its link.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct BridgeFacts {
+    /// Whether it is connected.
+    pub(super) connected: bool,
+    /// The address that it is connected to, or tries.
+    pub(super) broker: String,
+    /// The version of MQTT that is spoken there.
+    pub(super) version: &'static str,
+    /// Why a broker refuses us, until one takes us again.
+    pub(super) refused: Option<String>,
+    /// The bytes of the day, where they are limited.
+    pub(super) budget: Option<Budget>,
 }
 
 /// A change and what follows from it.
@@ -120,13 +148,15 @@ pub(super) enum Task {
     Conclude(Box<OutcomeRecord>, Option<DeadReason>),
     /// Of `released`.
     Release(JobId),
+    /// Of a publish that crosses by rule; only the end of the store is reported.
+    Forward,
 }
 
 impl Task {
     /// The change to try again; none for those whose refusal is an answer.
     pub(super) fn again(&self) -> Option<Change> {
         match self {
-            Self::Keep(_) | Self::Escalate(_) => None,
+            Self::Keep(_) | Self::Escalate(_) | Self::Forward => None,
             Self::Mark(job, attempts) => Some(Change::MarkAttempt { job: *job, attempts: *attempts }),
             Self::Conclude(record, None) => Some(Change::Conclude((**record).clone())),
             Self::Conclude(record, Some(reason)) => {
@@ -157,6 +187,8 @@ pub(super) enum ToBridge {
     Settled(u64),
     /// Retained state, to be published now and after every connect.
     State(String, Bytes),
+    /// An event, to be published once.
+    Event(String, Bytes),
     /// Say goodbye with this last word on the health topic, and end.
     Stop(String, Bytes),
 }

@@ -7,8 +7,10 @@ mod bridge;
 mod build;
 mod clock;
 mod control;
+mod crossing;
 mod delivery;
 mod disk;
+mod front;
 mod hub;
 mod ingress;
 mod lookup;
@@ -65,12 +67,12 @@ async fn close(
     will: (String, bytes::Bytes),
 ) -> Result<(), Failure> {
     let hub::Hub { hands, fatal, .. } = hub;
-    let hub::Hands { spool, door, engine, bridge, reports } = hands;
+    let hub::Hands { spool, front, engine, bridge, reports } = hands;
     drop((engine, reports));
     if let Some(bridge) = bridge {
         let _ = bridge.try_send(ToBridge::Stop(will.0, will.1));
     }
-    if timeout(CLOSE_MAX, door.shutdown()).await.is_err() {
+    if timeout(CLOSE_MAX, front.shutdown()).await.is_err() {
         warn!("the door did not close in time");
     }
     for task in tasks {

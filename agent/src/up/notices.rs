@@ -2,7 +2,7 @@
 //! that is full drops as fast as messages come.
 
 use super::hub::Hub;
-use super::message::Report;
+use super::message::{Report, ToBridge};
 use std::collections::BTreeMap;
 use tidegate_schemas::Topic;
 use tidegate_spool::{DropReason, Notice, QueueClass, Spool};
@@ -57,11 +57,18 @@ impl Notices {
 }
 
 impl Hub {
-    /// Publishes an event.
+    /// Publishes an event on both brokers.
     pub(super) fn announce(&mut self, kind: &'static str, message: String) {
+        let count = self.view.events.entry(kind).or_default();
+        *count += 1;
+        let event = tidegate_schemas::Event { message, count: *count };
         let topic = Topic::Event { origin: self.view.origin.clone(), kind: kind.to_owned() }.name();
-        let payload = serde_json::json!({ "message": message }).to_string();
-        self.hands.door.publish_event(topic, payload.into());
+        let payload = super::view::payload(&event);
+        self.hands.front.event(topic.clone(), payload.clone());
+        if let Some(bridge) = &self.hands.bridge {
+            // A full channel means that the link is busy; the event is in the log and on the local broker.
+            let _ = bridge.try_send(ToBridge::Event(topic, payload));
+        }
     }
 
     /// Announces what the store said since the last time.

@@ -107,7 +107,7 @@ impl Hub {
         let how = if matches!(frame, Frame::Answer(_)) { Ephemeral::Provisional } else { Ephemeral::Lossy };
         if let Some(payload) = encoding.frame(frame) {
             let reply = self.facts.get(&job).map(|facts| facts.reply.clone()).unwrap_or_default();
-            self.hands.door.send_to(device, payload.into(), how, reply);
+            self.hands.front.send_to(device, payload.into(), how, reply);
         }
     }
 
@@ -126,13 +126,13 @@ impl Hub {
             return self.tickets.end(ticket, |encoding| refusal(encoding, error));
         };
         let reply = self.tickets.reply(ticket).unwrap_or_else(|| record.reply.clone());
-        self.hands.door.send_to(device, delivery::fetched(*record).into(), Ephemeral::Outcome, reply);
+        self.hands.front.send_to(device, delivery::fetched(*record).into(), Ephemeral::Outcome, reply);
         self.tickets.end(ticket, |_| Verdict::Kept { frame: None });
     }
 
     fn deliver(&mut self, job: JobId, device: &DeviceId) {
         if let Some(outgoing) = self.ready.remove(&job) {
-            return self.hands.door.deliver(device, outgoing);
+            return self.hands.front.deliver(device, outgoing);
         }
         let reports = self.hands.reports.clone();
         self.hands.spool.outcome(job, move |record| {
@@ -144,7 +144,7 @@ impl Hub {
     pub(super) fn read(&mut self, record: Option<Box<OutcomeRecord>>) {
         let Some(record) = record.filter(|record| !record.released) else { return };
         let device = record.device.clone();
-        self.hands.door.deliver(&device, delivery::outgoing(*record));
+        self.hands.front.deliver(&device, delivery::outgoing(*record));
     }
 
     /// A resolution from the cloud: what fits neither task nor size is dropped, the rest is the dispatcher's.

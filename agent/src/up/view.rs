@@ -1,10 +1,11 @@
 //! What the gateway says about itself: retained state on both brokers, and the answer to `status`.
 
 use super::hub::Hub;
-use super::message::ToBridge;
+use super::message::{BridgeFacts, ToBridge};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::Instant;
 use tidegate_core::Event;
 use tidegate_schemas::{
@@ -38,6 +39,14 @@ pub(super) struct View {
     pub(super) draining: bool,
     /// Asks the process to stop.
     pub(super) stop: watch::Sender<bool>,
+    /// What the bridge knows of its link.
+    pub(super) bridge: BridgeFacts,
+    /// Which promises the intake's broker weakens.
+    pub(super) weakened: Vec<String>,
+    /// Why the broker of the intake is not there, if it is not.
+    pub(super) intake_fault: Option<String>,
+    /// Events so far, by kind.
+    pub(super) events: BTreeMap<&'static str, u64>,
     /// What was told last, by kind.
     pub(super) told: [Option<Bytes>; 3],
 }
@@ -54,12 +63,16 @@ impl View {
 
     fn health(&self, door: Vec<String>) -> Health {
         let engine = self.engine_fault.iter().map(|why| format!("engine: {why}"));
+        let intake = self.intake_fault.iter().cloned();
+        let bridge = self.bridge.refused.iter().map(|why| format!("the central broker refuses us: {why}"));
         Health {
             online: !self.draining,
             link: self.link,
             engine_ready: self.child.is_some(),
-            faults: self.faults.iter().cloned().chain(engine).chain(door).collect(),
+            faults: self.faults.iter().cloned().chain(engine).chain(bridge).chain(intake).chain(door).collect(),
             version: VERSION.to_owned(),
+            budget: self.bridge.budget,
+            weakened: self.weakened.clone(),
         }
     }
 
@@ -75,7 +88,15 @@ impl View {
 
 /// The health of a gateway that is not there: its will.
 pub(super) fn gone(origin: &Origin, link: LinkState) -> (String, Bytes) {
-    let health = Health { online: false, link, engine_ready: false, faults: Vec::new(), version: VERSION.to_owned() };
+    let health = Health {
+        online: false,
+        link,
+        engine_ready: false,
+        faults: Vec::new(),
+        version: VERSION.to_owned(),
+        budget: None,
+        weakened: Vec::new(),
+    };
     (topic(origin, StateKind::Health), payload(&health))
 }
 
@@ -83,7 +104,7 @@ fn topic(origin: &Origin, kind: StateKind) -> String {
     Topic::State { origin: origin.clone(), kind }.name()
 }
 
-fn payload(state: &impl Serialize) -> Bytes {
+pub(super) fn payload(state: &impl Serialize) -> Bytes {
     serde_json::to_vec(state).expect("our states have text keys and finite numbers").into()
 }
 
@@ -113,7 +134,7 @@ impl Hub {
     /// Publishes what changed since it was told last.
     pub(super) fn tell(&mut self) {
         let states = [
-            (StateKind::Health, payload(&self.view.health(self.hands.door.faults()))),
+            (StateKind::Health, payload(&self.view.health(self.hands.front.faults()))),
             (StateKind::Card, payload(&self.view.card())),
             (StateKind::Load, payload(&self.load())),
         ];
@@ -122,7 +143,7 @@ impl Hub {
                 continue;
             }
             let name = topic(&self.view.origin, kind);
-            self.hands.door.publish_state(name.clone(), payload.clone());
+            self.hands.front.state(name.clone(), payload.clone());
             if let Some(bridge) = &self.hands.bridge {
                 // A full channel means that the link is busy; the next change tells it.
                 let _ = bridge.try_send(ToBridge::State(name, payload.clone()));
@@ -131,16 +152,33 @@ impl Hub {
         }
     }
 
+    /// Takes what the bridge knows of its link.
+    pub(super) fn bridged(&mut self, facts: BridgeFacts) {
+        if self.view.bridge != facts {
+            self.view.bridge = facts;
+            self.tell();
+        }
+    }
+
+    /// The broker of the intake came or went.
+    pub(super) fn intake(&mut self, fault: Option<String>) {
+        if self.view.intake_fault != fault {
+            self.view.intake_fault = fault;
+            self.tell();
+        }
+    }
+
     /// The answer to `status`.
     pub(super) fn status(&self) -> Value {
-        let (view, load, door) = (&self.view, self.dispatcher.load(), self.hands.door.stats());
+        let (view, load, door) = (&self.view, self.dispatcher.load(), self.hands.front.stats());
         json!({
             "version": VERSION,
             "site": view.origin.site,
             "gateway": view.origin.gateway,
             "uptime_ms": u64::try_from(view.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             "draining": view.draining,
-            "health": view.health(self.hands.door.faults()),
+            "bridge": { "connected": view.bridge.connected, "broker": view.bridge.broker, "mqtt": view.bridge.version },
+            "health": view.health(self.hands.front.faults()),
             "engine": { "ready": view.child.is_some(), "pid": view.engine_pid, "restarts": view.engine_restarts,
                 "model": view.model, "decode_tokens_per_s": load.decode_tokens_per_s },
             "load": self.load(),
@@ -150,7 +188,7 @@ impl Hub {
                 "provisional": load.provisional, "errors": load.errors, "refused": load.refused },
             "escalations": { "made": load.escalations, "published": load.publishes,
                 "stray_resolutions": load.stray_resolutions, "unfit_resolutions": view.misfits },
-            "door": { "addresses": self.hands.door.local_addrs(), "connections": door.connections,
+            "door": { "addresses": self.hands.front.addresses(), "connections": door.connections,
                 "publishes": door.publishes, "refused": door.refused, "dropped_frames": door.dropped_frames,
                 "throttled": door.throttled,
                 "backend_restarts": door.backend_restarts },

@@ -156,7 +156,16 @@ impl Properties {
 
     /// The first user property `traceparent` (W3C Trace Context for MQTT).
     pub(crate) fn traceparent(&self) -> Option<&str> {
-        self.user.iter().find(|(name, _)| name == "traceparent").map(|(_, value)| value.as_str())
+        self.first("traceparent")
+    }
+
+    /// The first user property `tidegate-via`: the gateways that forwarded this publish.
+    pub(crate) fn via(&self) -> Option<&str> {
+        self.first("tidegate-via")
+    }
+
+    fn first(&self, wanted: &str) -> Option<&str> {
+        self.user.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
     }
 
     pub(super) fn write(&self, out: &mut BytesMut) {

@@ -4,8 +4,8 @@
 use super::{Connection, End};
 use crate::codec::{Ack, Packet, Properties, Publish, QoS, Version, reason};
 use crate::hall::{Mail, Note};
-use crate::keeper::{Ephemeral, Submission, Verdict};
-use crate::rights::{Action, Names, Target, answer_topic};
+use crate::keeper::{Ephemeral, Forwarding, Submission, Verdict};
+use crate::rights::{Action, Names, Principal, Target, answer_topic};
 use crate::shared::Shared;
 use crate::stats::count;
 use crate::topic;
@@ -33,6 +33,9 @@ enum Outcome {
     Repeated,
     /// The backend went away; the client sends it again.
     Lost,
+    /// A rule takes it and the disk does not. MQTT 5 says so; a 3.1.1 client, which cannot be told, is disconnected and
+    /// sends it again.
+    Unkept(&'static str),
     /// Refused without a frame: nobody on this connection would read it.
     Denied(&'static str),
     Verdict {
@@ -219,10 +222,19 @@ impl Connection {
 
     fn forward_in(&mut self, publish: Publish) -> Result<(), End> {
         let (id, qos) = (publish.id, publish.qos);
+        let kept = self.shared.keeper.forward(forwarding(&self.client.principal, &publish));
         let taken = self.general.publish(publish);
         if qos != QoS::AtMostOnce {
             self.settling.push_back(Box::pin(async move {
-                let outcome = taken.await.map_or(Outcome::Lost, Outcome::Backend);
+                let kept = match kept {
+                    Some(kept) => kept.await,
+                    None => Ok(()),
+                };
+                let outcome = match (kept, taken.await) {
+                    (Err(why), _) => Outcome::Unkept(why),
+                    (Ok(()), Ok(taken)) => Outcome::Backend(taken),
+                    (Ok(()), Err(_)) => Outcome::Lost,
+                };
                 Settled { id, qos, outcome }
             }));
         }
@@ -238,6 +250,13 @@ impl Connection {
                 self.acknowledge(qos, Ack { id, reason, reason_string })
             }
             Outcome::Lost => Ok(()),
+            Outcome::Unkept(why) => {
+                count(&self.shared.counters.refused);
+                match self.client.version {
+                    Version::V4 => Err(End::Refused(reason::QUOTA, why)),
+                    Version::V5 => self.acknowledge(qos, refused_ack(id, reason::QUOTA, why.to_owned())),
+                }
+            }
             Outcome::Denied(what) => {
                 count(&self.shared.counters.refused);
                 self.acknowledge(qos, refused_ack(id, reason::NOT_AUTHORISED, what.to_owned()))
@@ -298,6 +317,18 @@ fn check_properties(properties: &Properties) -> Result<(), End> {
         return Err(End::protocol("a client's publish has a subscription identifier"));
     }
     Ok(())
+}
+
+/// What the keeper is offered of a general publish.
+fn forwarding<'p>(principal: &'p Principal, publish: &'p Publish) -> Forwarding<'p> {
+    Forwarding {
+        source: principal.identity(),
+        topic: &publish.topic,
+        payload: &publish.payload,
+        retain: publish.retain,
+        expiry_ms: publish.properties.message_expiry_s.map(|s| u64::from(s) * 1000),
+        via: publish.properties.via(),
+    }
 }
 
 fn refused_ack(id: u16, reason: u8, message: String) -> Ack {

@@ -1,0 +1,90 @@
+//! Links that fail: addresses that are dead, peers of the older version, brokers that are up and deaf.
+
+use crate::brokers::{Mosquitto, deaf, only_three};
+use crate::support::{Central, Device, Setup, Worker, free_port, until};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[test]
+fn the_next_address_is_used_when_the_first_is_dead() {
+    let central = Central::start();
+    let mut setup = Setup::bridged(free_port());
+    let others = format!("other_urls = [\"mqtt://127.0.0.1:{}\"]\n[tasks.action]", central.port);
+    setup.more = setup.more.replacen("[tasks.action]", &others, 1);
+    let gateway = setup.start();
+    let status = gateway.until_status("the link", |s| s["health"]["link"] == "up");
+    assert_eq!(status["bridge"]["broker"], format!("mqtt://127.0.0.1:{}", central.port));
+    assert_eq!(status["bridge"]["mqtt"], "5");
+}
+
+#[test]
+fn a_peer_of_the_older_version_gets_escalations_and_its_resolutions_come() {
+    let central = Central::start();
+    let worker = Worker::start(central.port, "info");
+    let gateway = Setup::bridged(only_three(central.port)).start();
+    let status = gateway.until_status("the link", |s| s["health"]["link"] == "up");
+    assert_eq!(status["bridge"]["mqtt"], "3.1.1");
+    let mut device = gateway.device("local-1");
+    device.prompt(r#"{"id":"o-1","task":"doubted","input":"seventeen grommets whistle at noon"}"#);
+    let answer = device.answer("o-1");
+    assert!(answer["reason"].as_str().unwrap().starts_with("cloud_"), "{answer}");
+    gateway.until_status("an empty outbox", |s| s["load"]["outbox"]["entries"] == 0);
+    drop(worker);
+}
+
+#[test]
+fn a_broker_that_answers_pings_and_nothing_else_is_left() {
+    let central = Central::start();
+    let switch = Arc::new(AtomicBool::new(false));
+    let port = deaf(central.port, switch.clone());
+    let mut setup = Setup::bridged(port);
+    setup.more = setup.more.replacen("[tasks.action]", "canary_s = 5\n[tasks.action]", 1);
+    let mut gateway = setup.start();
+    gateway.until_status("the link", |s| s["health"]["link"] == "up");
+    switch.store(true, Ordering::SeqCst);
+    gateway.process.wait_for_log("the canary did not come back");
+    gateway.until_status("the dead link seen", |s| s["health"]["link"] == "down");
+    switch.store(false, Ordering::SeqCst);
+    gateway.until_status("the link again", |s| s["health"]["link"] == "up");
+}
+
+#[test]
+fn state_is_at_the_central_broker_and_its_will_tells_of_a_death() {
+    let central = Central::start();
+    let mut gateway = Setup::bridged(central.port).start();
+    gateway.until_status("the link", |s| s["health"]["link"] == "up");
+    let mut observer = Device::observer(central.port, "observer");
+    observer.subscribe("tg/v1/site/gateway/state/health");
+    observer.until_frame("a living gateway", |f| f["online"] == true && f["link"] == "up");
+    gateway.process.kill();
+    observer.until_frame("its will", |f| f["online"] == false);
+}
+
+#[test]
+fn an_escalation_that_the_broker_refuses_for_good_ends_and_the_next_flows() {
+    let acl = "topic read #\ntopic write tg/v1/site/gateway/state/+\ntopic write tg/v1/site/gateway/event/+\n";
+    let central = Mosquitto::start_with("acl_file {dir}/acl", acl);
+    let gateway = Setup::bridged(central.port).start();
+    gateway.until_status("the link", |s| s["health"]["link"] == "up");
+    let mut observer = Device::observer(central.port, "observer");
+    observer.subscribe("tg/v1/site/gateway/event/dead");
+    let mut device = gateway.device("local-1");
+    for id in ["d-1", "d-2"] {
+        device.prompt(format!(r#"{{"id":"{id}","task":"doubted","input":"seventeen grommets whistle at noon"}}"#));
+    }
+    for id in ["d-1", "d-2"] {
+        let answer = device.answer(id);
+        assert_eq!(
+            (answer["route"].as_str(), answer["provisional"].as_bool()),
+            (Some("local"), Some(false)),
+            "{answer}"
+        );
+    }
+    until("both told", || {
+        let told = observer.frames();
+        let refused =
+            |f: &&serde_json::Value| f["message"].as_str().is_some_and(|m| m.contains("not authorised (0x87)"));
+        (told.iter().filter(refused).count() == 2).then_some(())
+    });
+    gateway.until_status("an empty outbox", |s| s["load"]["outbox"]["entries"] == 0);
+}
