@@ -158,10 +158,9 @@ impl Incoming {
     }
 }
 
-pub(super) fn three(event: Event3, stage: &mut Stage) -> Option<Heard> {
+pub(super) fn three(event: Event3) -> Option<Heard> {
     Some(match event {
         Event3::Incoming(Packet3::ConnAck(_)) => {
-            *stage = Stage::Open;
             Heard::Welcome(Welcome { version: Version::Three, receive_max: None, packet_bytes_max: None })
         }
         Event3::Incoming(Packet3::SubAck(ack)) => Heard::Subscribed(match ack.return_codes.first() {
@@ -203,7 +202,7 @@ fn welcome(ack: &ConnAck) -> Welcome {
     }
 }
 
-pub(super) fn down_three(error: &Error3, stage: Stage) -> Down {
+pub(super) fn down_three(error: &Error3) -> Down {
     let cause = match error {
         Error3::ConnectionRefused(code) => match code {
             Code3::ServiceUnavailable => Cause::Busy,
@@ -213,7 +212,6 @@ pub(super) fn down_three(error: &Error3, stage: Stage) -> Down {
         },
         _ => Cause::Broken,
     };
-    let _ = stage;
     let why = match error {
         Error3::NotConnAck(_) => "the broker answered CONNECT with another packet".to_owned(),
         other => other.to_string(),
@@ -282,11 +280,8 @@ mod tests {
         assert_eq!(down_five(&Error5::ConnectionRefused(Code5::NotAuthorized), Stage::Greeting).cause, Cause::Refused);
         let busy = State5::ServerDisconnect { reason_code: Bye::ServerBusy, reason_string: None };
         assert_eq!(down_five(&Error5::MqttState(busy), Stage::Open).cause, Cause::Busy);
-        assert_eq!(
-            down_three(&Error3::ConnectionRefused(Code3::ServiceUnavailable), Stage::Greeting).cause,
-            Cause::Busy
-        );
-        assert_eq!(down_three(&Error3::ConnectionRefused(Code3::NotAuthorized), Stage::Greeting).cause, Cause::Refused);
+        assert_eq!(down_three(&Error3::ConnectionRefused(Code3::ServiceUnavailable)).cause, Cause::Busy);
+        assert_eq!(down_three(&Error3::ConnectionRefused(Code3::NotAuthorized)).cause, Cause::Refused);
     }
 
     #[test]

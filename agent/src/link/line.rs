@@ -209,11 +209,10 @@ fn open_three(options: rumqttc::MqttOptions, out: mpsc::Sender<Heard>) -> (Clien
     network.set_connection_timeout(super::broker::CONNECT_SECONDS_MAX);
     connection.set_network_options(network);
     let poller = tokio::spawn(async move {
-        let mut stage = hear::Stage::Greeting;
         loop {
             let heard = match connection.poll().await {
-                Ok(event) => hear::three(event, &mut stage),
-                Err(error) => Some(Heard::Down(hear::down_three(&error, stage))),
+                Ok(event) => hear::three(event),
+                Err(error) => Some(Heard::Down(hear::down_three(&error))),
             };
             if pass_on(&out, heard).await.is_err() {
                 return;

@@ -1,7 +1,8 @@
 //! Connections to a broker: where it is, who we are to it, and one connection at a time; what crosses it by rule.
 //!
-//! Invariant: a [`Line`] (either protocol version) or [`Epoch`] (MQTT 5 only) is one connection. When it ends, its client and event loop die with it, and everything that
-//! it had not seen acknowledged counts as not sent (rumqttc keeps such requests and may drop or repeat them).
+//! Invariant: a [`Line`] (either protocol version) or [`Epoch`] (MQTT 5 only) is one connection. When it ends, its client
+//! and event loop die with it, and everything that it had not seen acknowledged counts as not sent (rumqttc keeps such
+//! requests and may drop or repeat them).
 
 mod backoff;
 mod broker;
@@ -18,6 +19,6 @@ pub(crate) use broker::{Address, Broker, Credentials, Terms, TlsPaths, Trust, fr
 pub(crate) use epoch::{Epoch, LinkEvent, SILENCE_MAX};
 pub(crate) use hear::{Ack, Cause, Down, Heard, Incoming, Welcome};
 pub(crate) use line::{Delivery, Line, Parcel, Retain, Untaken, Version};
-pub(crate) use rules::{Class, Crossing, Filter, RULES_MAX, Rule, Rules, Taken};
+pub(crate) use rules::{Class, Filter, RULES_MAX, Rule, Rules, Taken};
 pub(crate) use search::{Pause, Protocol, Search};
 pub(crate) use window::Window;

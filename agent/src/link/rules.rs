@@ -203,11 +203,6 @@ impl Rules {
         Self(rules)
     }
 
-    /// Whether anything crosses at all.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// How the rule of this name publishes; none if there is no such rule any more.
     pub(crate) fn delivery(&self, name: &str) -> Option<Delivery> {
         self.0.iter().find(|rule| rule.name() == name).map(|rule| rule.delivery)

@@ -15,6 +15,11 @@ use tracing::{info, warn};
 /// Silence on a publish after which the link counts as dead.
 const PUBACK_MAX: Duration = Duration::from_secs(8);
 
+/// Wait before a resolution is published again that the broker did not take for now.
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// Gateways and brokers that an escalation may have passed: more is a loop.
+const HOPS_MAX: u8 = 4;
+
 /// How a connection ended.
 pub(super) enum End {
     /// Asked to.
@@ -36,13 +41,16 @@ pub(super) struct Session {
     epoch: Epoch,
     window: Window<Key>,
     deliveries: VecDeque<Delivery>,
+    /// Resolutions that the broker did not take for now, and when they go again; bounded by the deliveries.
+    again: VecDeque<(Instant, Key)>,
     heard: Instant,
 }
 
 impl Session {
     /// A session on a connection that is being made.
     pub(super) fn new(epoch: Epoch) -> Self {
-        Self { epoch, window: Window::new(), deliveries: VecDeque::new(), heard: Instant::now() }
+        let (deliveries, again) = (VecDeque::new(), VecDeque::new());
+        Self { epoch, window: Window::new(), deliveries, again, heard: Instant::now() }
     }
 
     /// Works until the connection ends.
@@ -55,7 +63,8 @@ impl Session {
         loop {
             let silent_at = self.heard + SILENCE_MAX;
             let look_at = if self.window.len() > 0 { Instant::now() + Duration::from_secs(1) } else { silent_at };
-            let wake = silent_at.min(look_at).min(desk.next_expiry().unwrap_or(silent_at));
+            let again_at = self.again.front().map_or(silent_at, |(at, _)| *at);
+            let wake = silent_at.min(look_at).min(desk.next_expiry().unwrap_or(silent_at)).min(again_at);
             let done = tokio::select! {
                 event = self.epoch.next() => self.link(event, desk, backoff),
                 Some(report) = engine.recv() => {
@@ -64,7 +73,8 @@ impl Session {
                 }
                 () = sleep_until(wake.into()) => {
                     let ended = desk.expire();
-                    self.publish_all(&ended, desk).and_then(|()| self.watch())
+                    let told = self.publish_all(&ended, desk).and_then(|()| self.publish_again(desk));
+                    told.and_then(|()| self.watch())
                 }
             };
             if let Err(why) = done {
@@ -111,24 +121,53 @@ impl Session {
                 }
                 other => Err(format!("the broker refuses the escalations: {other:?}")),
             },
-            Packet::PubAck(ack) => {
-                if let Some(key) = self.window.acknowledged(ack.pkid) {
-                    if !matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers) {
-                        warn!(origin = %key.0, job = %key.1, reason = ?ack.reason, "a resolution was refused");
-                    }
-                    self.resolved(&key)?;
-                }
-                Ok(())
-            }
+            Packet::PubAck(ack) => match self.window.acknowledged(ack.pkid) {
+                Some(key) => self.answered(key, ack.reason),
+                None => Ok(()),
+            },
             Packet::Publish(publish) => self.arrived(publish, desk),
             _ => Ok(()),
         }
     }
 
+    /// The broker's word about a resolution. What it does not take for now goes again, and its escalation stays
+    /// unacknowledged; what it never takes must not block those behind it.
+    fn answered(&mut self, key: Key, reason: PubAckReason) -> Result<(), String> {
+        match reason {
+            PubAckReason::Success | PubAckReason::NoMatchingSubscribers => {}
+            PubAckReason::QuotaExceeded
+            | PubAckReason::UnspecifiedError
+            | PubAckReason::ImplementationSpecificError
+            | PubAckReason::PacketIdentifierInUse => {
+                warn!(origin = %key.0, job = %key.1, ?reason, "a resolution is not taken for now");
+                self.again.push_back((Instant::now() + AGAIN_AFTER, key));
+                return Ok(());
+            }
+            PubAckReason::NotAuthorized | PubAckReason::TopicNameInvalid | PubAckReason::PayloadFormatInvalid => {
+                warn!(origin = %key.0, job = %key.1, ?reason, "a resolution was refused");
+            }
+        }
+        self.resolved(&key)
+    }
+
+    /// Publishes what the broker did not take and whose time has come.
+    fn publish_again(&mut self, desk: &Desk) -> Result<(), String> {
+        while self.again.front().is_some_and(|(at, _)| *at <= Instant::now()) {
+            let Some((_, key)) = self.again.pop_front() else { return Ok(()) };
+            match desk.resolution(&key) {
+                Some(resolved) => self.publish(key, resolved.clone())?,
+                // Forgotten meanwhile: the gateway publishes again after its lease.
+                None => self.resolved(&key)?,
+            }
+        }
+        Ok(())
+    }
+
     fn arrived(&mut self, publish: Publish, desk: &mut Desk) -> Result<(), String> {
-        let Ok(escalation) = decode_escalation(&publish.payload) else {
+        let decoded = decode_escalation(&publish.payload).ok();
+        let Some(escalation) = decoded.filter(|escalation| escalation.hops <= HOPS_MAX) else {
             // What is wrong with it may quote it, so only its size is told.
-            warn!(bytes = publish.payload.len(), "dropped a publish that is no escalation");
+            warn!(bytes = publish.payload.len(), "dropped a publish that is no escalation, or one that goes round");
             self.deliveries.push_back(Delivery { publish, key: None, resolved: true });
             return self.acknowledge();
         };

@@ -170,7 +170,15 @@ fn load() -> Load {
 
 fn health() -> Health {
     let faults = vec!["the link to the central broker is down since 340 s".to_owned()];
-    Health { online: true, link: LinkState::Down, engine_ready: true, faults, version: "0.1.0".to_owned() }
+    Health {
+        online: true,
+        link: LinkState::Down,
+        engine_ready: true,
+        faults,
+        version: "0.1.0".to_owned(),
+        budget: None,
+        weakened: Vec::new(),
+    }
 }
 
 fn golden(file: String, kind: &'static str, bytes: Vec<u8>) -> Golden {

@@ -37,7 +37,9 @@ const FILTER: &str = "load/#";
 const TOPIC: &str = "load/sensor";
 const RULE: &str = "\n[[bridge.forward]]\nfilter = \"load/#\"\n";
 /// A store that takes the whole outage from one device.
-const ROOM: &str = "\n[spool]\n";
+const ROOM: &str = "\n[spool]\ntelemetry_entries_max = 1000000\ntelemetry_device_entries_max = 1000000\n";
+/// Items that one device may leave by default, with room to spare.
+const ITEMS_DEFAULT: u64 = 40_000;
 
 /// Options of the rig.
 #[derive(clap::Args, Debug)]
@@ -120,8 +122,7 @@ async fn ours(plan: &Plan) -> anyhow::Result<Ours> {
     let proxy = Proxy::start(dir.path(), central.address)?;
     say(&proxy, &format!("delay {ONE_WAY_MS}"))?;
     let model = shipped_model("tide-edge.gguf")?;
-    let more = format!("{ROOM}telemetry_device_entries_max = {}\n{RULE}", plan.items + 1000);
-    let more = if plan.items > 40_000 { more } else { RULE.to_owned() };
+    let more = if plan.items > ITEMS_DEFAULT { format!("{ROOM}{RULE}") } else { RULE.to_owned() };
     let gateway = Gateway::start(dir.path(), &Setup { model: Some(&model), bridge: Some(proxy.address), more: &more })?;
     let auditor = Auditor::start(central.address, FILTER);
     auditor.ready().await;

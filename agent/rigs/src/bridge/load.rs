@@ -56,7 +56,7 @@ fn payload(number: u64) -> Vec<u8> {
 struct Arrived {
     /// How often each number came.
     counts: BTreeMap<u64, u32>,
-    /// When each thousandth part of a second saw how many first arrivals is not kept: the first and the last are.
+    /// Since the clock was started anew.
     first: Option<Instant>,
     last: Option<Instant>,
     subscribed: bool,

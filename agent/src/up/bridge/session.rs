@@ -4,25 +4,29 @@
 //! that it had not acknowledged is given back as unsent; a resolution is acknowledged after its outcome is on disk, in
 //! the order of arrival, on the connection that brought it.
 
-use super::budget::Payer;
+mod outgoing;
+
 use super::feed::Item;
-use super::pace::{Lane, Pace};
+use super::pace::Pace;
 use super::shore::Shore;
 use super::watch::Watch;
-use crate::link::{
-    Ack, Cause, Delivery, Down, Heard, Incoming, Line, Parcel, Retain, Untaken, Version, Welcome, Window,
-};
+use crate::link::{Ack, Cause, Delivery, Down, Heard, Incoming, Line, Parcel, Untaken, Version, Welcome, Window};
 use crate::up::message::ToBridge;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
-use tidegate_schemas::{DeviceTopic, ESCALATION_BYTES_MAX, Escalation, JobId, Topic, decode_resolution, encode};
+use tidegate_schemas::{DeviceTopic, ESCALATION_BYTES_MAX, Escalation, JobId, Topic, decode_resolution};
 use tracing::{info, warn};
 
 /// Room for topic and properties within the broker's Maximum Packet Size, in bytes.
 const FRAMING_BYTES: usize = 512;
 /// Words about ourselves that wait for the window, at most; the oldest gives way.
 const WORDS_MAX: usize = 64;
+
+/// Shortest sleep between two looks, so that a moment that has come cannot make the loop spin.
+const LOOK_LEAST: Duration = Duration::from_millis(1);
+/// The same while the broker has not taken us.
+const LOOK_UNTAKEN: Duration = Duration::from_millis(250);
 
 /// A publish under way: what it is, and its bytes.
 struct Cargo {
@@ -108,7 +112,9 @@ impl Session {
     /// When to look again without being called.
     pub(super) fn wake(&self, now: Instant) -> Instant {
         let watch = self.watch.next(self.window.oldest(), now);
-        self.pace.resumes(now).map_or(watch, |at| watch.min(at))
+        let wake = self.pace.resumes(now).map_or(watch, |at| watch.min(at));
+        // A canary that is due before the broker took us waits, and must not make the loop spin.
+        wake.max(now + if self.up { LOOK_LEAST } else { LOOK_UNTAKEN })
     }
 
     /// Time has passed.
@@ -204,7 +210,7 @@ impl Session {
             }
             (Some(Asked::Resolutions), Err(why)) => Err(Down { why, cause: Cause::Refused }),
             (Some(Asked::Canary), Ok(())) => {
-                self.watch.returns();
+                self.watch.taken(Instant::now());
                 Ok(())
             }
             (Some(Asked::Canary), Err(_)) => {
@@ -285,105 +291,6 @@ impl Session {
         Ok(())
     }
 
-    /// Publishes what fits: words and escalations first, then items.
-    pub(super) fn pump(&mut self, shore: &mut Shore) -> Result<(), Down> {
-        while self.up && self.step(shore)? {}
-        Ok(())
-    }
-
-    /// One publish; false if nothing can go now.
-    fn step(&mut self, shore: &mut Shore) -> Result<bool, Down> {
-        let now = Instant::now();
-        let under_way = self.window.len();
-        if !self.pace.admits(Lane::First, 1, under_way, now) {
-            return Ok(false);
-        }
-        if let Some((topic, payload)) = self.words.pop_front() {
-            self.send(Parcel::acknowledged(topic, payload), What::Word, shore)?;
-            return Ok(true);
-        }
-        if let Some(escalation) = self.waiting.pop_front() {
-            return self.escalate(escalation, shore);
-        }
-        let Some(item) = shore.next_item() else { return Ok(false) };
-        if item.payload.len() > self.payload_max {
-            shore.dead(&item, "larger than the central broker takes");
-            return Ok(true);
-        }
-        if !self.pace.admits(Lane::Second, item.bytes(), under_way, now) {
-            shore.feed.back(item);
-            return Ok(false);
-        }
-        self.forward(item, shore)
-    }
-
-    fn escalate(&mut self, escalation: Box<Escalation>, shore: &mut Shore) -> Result<bool, Down> {
-        let (job, attempt) = (escalation.job, escalation.attempt);
-        let payload = encode(&*escalation);
-        if payload.len() > self.payload_max {
-            warn!(%job, bytes = payload.len(), max = self.payload_max, "an escalation is too large to publish");
-            shore.refused(job, attempt, "larger than the central broker takes");
-            return Ok(true);
-        }
-        if !shore.budget.allows(Payer::Escalation) {
-            shore.unsent(job, attempt);
-            return Ok(true);
-        }
-        if !self.pace.admits(Lane::First, payload.len(), self.window.len(), Instant::now()) {
-            self.waiting.push_front(escalation);
-            return Ok(false);
-        }
-        let topic = Topic::device(&shore.origin, DeviceTopic::Escalate, &escalation.device).name();
-        let expiry_s = escalation.expires_in_ms.map(expiry_seconds);
-        let parcel = Parcel { expiry_s, ..Parcel::acknowledged(topic, payload) };
-        self.send(parcel, What::Escalation(job, attempt), shore)?;
-        Ok(true)
-    }
-
-    fn forward(&mut self, item: Item, shore: &mut Shore) -> Result<bool, Down> {
-        let parcel = Parcel {
-            topic: item.topic.clone(),
-            payload: item.payload.clone(),
-            delivery: item.delivery,
-            retain: if item.retain { Retain::Last } else { Retain::No },
-            expiry_s: item.left_ms().map(expiry_seconds),
-            user: item.user.clone(),
-            correlation: None,
-        };
-        if item.delivery == Delivery::Acknowledged {
-            self.send(parcel, What::Item(item), shore)?;
-            return Ok(true);
-        }
-        let bytes = item.bytes();
-        if self.line.publish(parcel).is_err() {
-            // At QoS 0 nothing but the client's queue paces us, and it is full: the next acknowledgement or tick goes on.
-            self.pace.breathe(Instant::now());
-            shore.feed.back(item);
-            return Ok(false);
-        }
-        shore.budget.pay(bytes);
-        shore.feed.done(&item);
-        Ok(true)
-    }
-
-    fn send(&mut self, parcel: Parcel, what: What, shore: &mut Shore) -> Result<(), Down> {
-        let bytes = parcel.topic.len() + parcel.payload.len();
-        let cargo = Cargo { what, bytes };
-        if let Err(untaken) = self.line.publish(parcel) {
-            give_back(cargo, shore);
-            return Err(down(untaken));
-        }
-        shore.budget.pay(bytes);
-        self.pace.sent(bytes);
-        self.window.requested(cargo);
-        Ok(())
-    }
-
-    fn state(&self, topic: &str, payload: &Bytes, shore: &mut Shore) -> Result<(), Down> {
-        shore.budget.pay(topic.len() + payload.len());
-        self.line.publish(Parcel::state(topic.to_owned(), payload.clone())).map_err(down)
-    }
-
     /// The connection is over: all that it had not seen acknowledged is unsent.
     pub(super) fn end(self, shore: &mut Shore) {
         self.waiting.iter().for_each(|e| shore.unsent(e.job, e.attempt));
@@ -411,9 +318,4 @@ fn give_back(cargo: Cargo, shore: &mut Shore) {
 
 fn down(untaken: Untaken) -> Down {
     Down::broken(untaken.to_string())
-}
-
-/// Whole seconds, never fewer than what is left: an item lives longer, never shorter.
-fn expiry_seconds(ms: u64) -> u32 {
-    u32::try_from(ms.div_ceil(1000)).unwrap_or(u32::MAX)
 }

@@ -43,7 +43,8 @@ pub(super) struct Watch {
     heard: Instant,
     canary: Canary,
     numbers: u64,
-    /// Whether the canary comes back to us, or only its acknowledgement does.
+    /// Whether a canary has come back on this connection. Where our rights do not let us hear it, and a broker may say
+    /// nothing of that in its SUBACK, its acknowledgement has to do.
     returns: bool,
 }
 
@@ -59,9 +60,9 @@ impl Watch {
         self.heard = now;
     }
 
-    /// The broker lets us hear our own canary.
-    pub(super) fn returns(&mut self) {
-        self.returns = true;
+    /// The broker took us: the first canary leaves at once, to learn whether we can hear it.
+    pub(super) fn taken(&mut self, now: Instant) {
+        self.canary = Canary::Home(now);
     }
 
     /// The number under which a canary is to leave now, if one is due.
@@ -85,6 +86,7 @@ impl Watch {
 
     /// A canary came back; an old one says nothing about this connection.
     pub(super) fn returned(&mut self, number: u64, now: Instant) {
+        self.returns |= number == self.numbers;
         if matches!(self.canary, Canary::Out { number: out, .. } if out == number) {
             self.canary = Canary::Home(now + self.every);
         }
@@ -156,16 +158,19 @@ mod tests {
     fn a_canary_that_does_not_come_back_is_death_although_it_was_acknowledged() {
         let now = Instant::now();
         let mut watch = watch(now);
-        watch.returns();
+        watch.taken(now);
+        assert_eq!(watch.release(now), Some(1));
+        watch.acknowledged(now);
+        watch.returned(1, now);
         assert_eq!(watch.release(after(now, 29)), None);
-        assert_eq!(watch.release(after(now, 30)), Some(1));
+        assert_eq!(watch.release(after(now, 30)), Some(2));
         watch.heard(after(now, 37));
         watch.acknowledged(after(now, 31));
-        watch.returned(7, after(now, 32));
+        watch.returned(1, after(now, 32));
         assert!(watch.death(None, after(now, 38)).is_some_and(|why| why.contains("canary")));
-        watch.returned(1, after(now, 38));
+        watch.returned(2, after(now, 38));
         assert_eq!(watch.death(None, after(now, 38)), None);
-        assert_eq!(watch.release(after(now, 68)), Some(2));
+        assert_eq!(watch.release(after(now, 68)), Some(3));
     }
 
     #[test]
