@@ -10,6 +10,7 @@ mod bridge;
 mod clock;
 mod demo;
 mod device;
+mod door;
 mod draw;
 mod figures;
 mod footprint;
@@ -46,6 +47,20 @@ enum Rig {
     Link(bridge::link::Options),
     /// Workers and the central broker killed, resolutions lost: exactly one outcome each.
     WorkerLoss(bridge::worker_loss::Options),
+    /// The same general traffic through the door, rumqttd alone and mosquitto.
+    DoorVsMosquitto(door::versus::Options),
+    /// Durable acknowledgements per second, and how long a lone one takes.
+    DoorAcks(door::acks::Options),
+    /// What stops rumqttd alone, tried on it and through the door.
+    DoorFaults(door::faults::Options),
+    /// Mutated packets and cut handshakes.
+    DoorFuzz(door::fuzz::Options),
+    /// Two thousand devices over TLS: how fast they come in, what they cost while idle.
+    DoorCrowd(door::crowd::Options),
+    /// One greedy device beside nine polite ones.
+    Fair(door::fair::Options),
+    /// Identities, actions and topics, tried from outside.
+    Access(door::access::Options),
     /// Accuracy, speed and size of model files.
     Models(models::Options),
     /// One MQTT device, driven over stdin and stdout (a part of the demo).
@@ -68,6 +83,13 @@ fn main() -> ExitCode {
         Rig::Footprint(options) => footprint::run(&options),
         Rig::Link(options) => bridge::link::run(&options),
         Rig::WorkerLoss(options) => bridge::worker_loss::run(&options),
+        Rig::DoorVsMosquitto(options) => door::versus::run(&options),
+        Rig::DoorAcks(options) => door::acks::run(&options),
+        Rig::DoorFaults(options) => door::faults::run(&options),
+        Rig::DoorFuzz(options) => door::fuzz::run(&options),
+        Rig::DoorCrowd(options) => door::crowd::run(&options),
+        Rig::Fair(options) => door::fair::run(&options),
+        Rig::Access(options) => door::access::run(&options),
         Rig::Models(options) => models::run(&options),
         Rig::Device(options) => device::run(options),
         Rig::Proxy(options) => proxy::run(&options),

@@ -212,7 +212,7 @@ fn measure(published_us: u64, accepted_us: Option<u64>, at_us: u64, timing: Timi
 }
 
 /// Times of one append and fdatasync of `size` bytes, in ms.
-fn append_times(dir: &Path, size: usize, count: usize) -> anyhow::Result<Vec<f64>> {
+pub(crate) fn append_times(dir: &Path, size: usize, count: usize) -> anyhow::Result<Vec<f64>> {
     let path = dir.join("append");
     let open = OpenOptions::new().create(true).append(true).open(&path);
     let mut file = open.with_context(|| format!("cannot open {}", path.display()))?;

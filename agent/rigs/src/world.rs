@@ -24,8 +24,17 @@ pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
     probe.local_addr().context("cannot tell a port")
 }
 
-fn accepts(address: SocketAddr) -> bool {
+/// Whether somebody accepts there.
+pub(crate) fn accepts(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok()
+}
+
+/// Debian's mosquitto.
+pub(crate) fn mosquitto_binary() -> anyhow::Result<&'static Path> {
+    let found = MOSQUITTO.iter().map(Path::new).find(|path| path.is_file());
+    found.with_context(|| {
+        format!("mosquitto is in none of {}; install it with: apt-get install mosquitto", MOSQUITTO.join(", "))
+    })
 }
 
 /// The central broker.
@@ -38,7 +47,7 @@ pub(crate) struct Central {
 impl Central {
     /// Starts mosquitto with a configuration of its own.
     pub(crate) fn start(dir: &Path) -> anyhow::Result<Self> {
-        let program = mosquitto()?;
+        let program = mosquitto_binary()?;
         let address = free_address()?;
         let config = dir.join("mosquitto.conf");
         std::fs::write(&config, mosquitto_config(address)).context("cannot write mosquitto's configuration")?;
@@ -47,14 +56,6 @@ impl Central {
         let mut process = Process::start("mosquitto", command, &dir.join("mosquitto.log"))?;
         wait_until("mosquitto", START_LIMIT, &mut process, || accepts(address))?;
         Ok(Self { _process: process, address })
-    }
-}
-
-/// Where mosquitto is.
-pub(crate) fn mosquitto() -> anyhow::Result<PathBuf> {
-    match MOSQUITTO.iter().map(Path::new).find(|path| path.is_file()) {
-        Some(program) => Ok(program.to_owned()),
-        None => bail!("mosquitto is in none of {}; install it with: apt-get install mosquitto", MOSQUITTO.join(", ")),
     }
 }
 

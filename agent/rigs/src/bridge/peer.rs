@@ -1,7 +1,7 @@
 //! Debian's mosquitto as the rigs of the link need it: killed and started again empty, and as a bridge of its own.
 
 use crate::process::{Process, leashed, wait_until};
-use crate::world::{free_address, mosquitto};
+use crate::world::{free_address, mosquitto_binary};
 use anyhow::Context as _;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ impl Peer {
     /// Starts it again, empty.
     pub(super) fn revive(&mut self) -> anyhow::Result<()> {
         self.kill();
-        let mut command = leashed(&mosquitto()?)?;
+        let mut command = leashed(mosquitto_binary()?)?;
         command.arg("-c").arg(self.dir.join(format!("{}.conf", self.name)));
         let mut process = Process::start(self.name, command, &self.dir.join(format!("{}.log", self.name)))?;
         let accepts = || TcpStream::connect_timeout(&self.address, Duration::from_millis(200)).is_ok();
