@@ -12,6 +12,9 @@ mod config;
 mod connection;
 mod door;
 mod error;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod greet;
 mod hall;
 mod keeper;

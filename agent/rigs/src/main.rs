@@ -59,6 +59,8 @@ enum Rig {
     DoorCrowd(door::crowd::Options),
     /// One greedy device beside nine polite ones.
     Fair(door::fair::Options),
+    /// Clients that we did not write, in both protocol versions, in the clear and through TLS.
+    Conformance(door::conformance::Options),
     /// Identities, actions and topics, tried from outside.
     Access(door::access::Options),
     /// Accuracy, speed and size of model files.
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         Rig::DoorFuzz(options) => door::fuzz::run(&options),
         Rig::DoorCrowd(options) => door::crowd::run(&options),
         Rig::Fair(options) => door::fair::run(&options),
+        Rig::Conformance(options) => door::conformance::run(&options),
         Rig::Access(options) => door::access::run(&options),
         Rig::Models(options) => models::run(&options),
         Rig::Device(options) => device::run(options),

@@ -68,7 +68,12 @@ impl Check {
             Side::AtMost => self.figure / self.bar,
             Side::AtLeast => self.bar / self.figure,
         };
-        if strain.is_nan() { f64::INFINITY } else { strain }
+        match strain {
+            // Zero at a bar of zero.
+            nan if nan.is_nan() && self.passes() => 0.0,
+            nan if nan.is_nan() => f64::INFINITY,
+            strain => strain,
+        }
     }
 
     fn verdict(&self) -> &'static str {
@@ -154,6 +159,14 @@ mod tests {
         assert!(!Check::at_most("nan", f64::NAN, 1.0, "ms").passes());
         let checks = [Check::at_most("nan", f64::NAN, 1.0, "ms"), Check::at_most("fine", 0.1, 1.0, "ms")];
         assert!(last_line("rig", &checks).ends_with("FAIL"));
+    }
+
+    #[test]
+    fn zero_at_a_bar_of_zero_hides_no_broken_bar() {
+        let checks = [Check::at_most("none", 0.0, 0.0, "faults"), Check::at_least("few", 18.0, 19.0, "faults")];
+        assert_eq!(last_line("rig", &checks), "rig: 18.00 faults (bar 19.00) FAIL");
+        let checks = [Check::at_most("one", 1.0, 0.0, "faults"), Check::at_least("few", 18.0, 19.0, "faults")];
+        assert_eq!(last_line("rig", &checks), "rig: 1.00 faults (bar 0.00) FAIL");
     }
 
     #[test]

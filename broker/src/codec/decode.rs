@@ -80,6 +80,8 @@ fn packet(first: u8, mut r: Reader, version: Version) -> Result<Packet, Malforme
         8 => subscribe(&mut r, version)?,
         9 => Packet::SubAck { id: r.id()?, codes: codes(&mut r, version)? },
         10 => unsubscribe(&mut r, version)?,
+        // 3.1.1 has no codes here; bytes after the identifier are left over.
+        11 if version == Version::V4 => Packet::UnsubAck { id: r.id()?, codes: Vec::new() },
         11 => Packet::UnsubAck { id: r.id()?, codes: codes(&mut r, version)? },
         12 => Packet::PingReq,
         13 => Packet::PingResp,

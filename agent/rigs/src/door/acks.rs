@@ -15,7 +15,7 @@ use crate::probe::disk_dir;
 use crate::report::{Check, Common, finish, table};
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -158,6 +158,8 @@ struct Shared {
     stop: Cell<bool>,
     acked: Cell<u64>,
     frames: Cell<u64>,
+    /// The first refusal, if there was one.
+    refusal: RefCell<Option<String>>,
     last_us: Cell<u64>,
 }
 
@@ -183,6 +185,9 @@ async fn prompt_all(to: SocketAddr, kind: Kind, time: Duration) -> anyhow::Resul
     shared.stop.set(true);
     while let Some(ended) = publishers.join_next().await {
         ended.context("a publisher panicked")??;
+    }
+    if let Some(refusal) = shared.refusal.take() {
+        bail!("a prompt was refused, so that its acknowledgement says nothing: {refusal}");
     }
     let seconds = (shared.last_us.get() - begin_us) as f64 / 1e6;
     Ok(Counts { acked: shared.acked.get(), frames: shared.frames.get(), seconds })
@@ -230,7 +235,13 @@ async fn prompt(mut wire: Wire, shared: Rc<Shared>, device: usize) -> anyhow::Re
         let (mut acked, mut frames) = (0, 0);
         wire.packets(|seen| match seen.kind() {
             first::PUBACK => acked += 1,
-            first::PUBLISH if seen.body.windows(10).any(|w| w == b"\"accepted\"") => frames += 1,
+            first::PUBLISH => {
+                let text = seen.message(Version::V4).map(|m| String::from_utf8_lossy(m.payload)).unwrap_or_default();
+                frames += u64::from(text.contains("\"accepted\""));
+                if text.contains("\"error\"") {
+                    shared.refusal.borrow_mut().get_or_insert(text.into_owned());
+                }
+            }
             _ => {}
         });
         under_way -= acked;

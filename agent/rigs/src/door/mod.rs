@@ -3,6 +3,7 @@
 
 pub(crate) mod access;
 pub(crate) mod acks;
+pub(crate) mod conformance;
 pub(crate) mod crowd;
 pub(crate) mod fair;
 pub(crate) mod faults;

@@ -38,6 +38,21 @@ impl Pki {
         self.dir.join(name)
     }
 
+    /// Writes the certificate and the key of a client of that name: `client-cert.pem`, `client-key.pem`.
+    pub(crate) fn write_client(&self, name: &str) -> anyhow::Result<()> {
+        let (certificate, key) = self.sign(name)?;
+        std::fs::write(self.file("client-cert.pem"), certificate.pem()).context("cannot write a certificate")?;
+        std::fs::write(self.file("client-key.pem"), key.serialize_pem()).context("cannot write a key")
+    }
+
+    fn sign(&self, name: &str) -> anyhow::Result<(rcgen::Certificate, KeyPair)> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        Ok((params.signed_by(&key, &self.issuer)?, key))
+    }
+
     /// A client that brings a certificate of that name, or none.
     pub(crate) fn client(&self, name: Option<&str>) -> anyhow::Result<Arc<rustls::ClientConfig>> {
         let mut roots = rustls::RootCertStore::empty();
@@ -46,11 +61,8 @@ impl Pki {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots);
         let Some(name) = name else { return Ok(Arc::new(without_resumption(builder.with_no_client_auth()))) };
-        let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new(Vec::new())?;
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let certificate = params.signed_by(&key, &self.issuer)?.der().clone();
+        let (certificate, key) = self.sign(name)?;
+        let certificate = certificate.der().clone();
         let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes())?;
         Ok(Arc::new(without_resumption(builder.with_client_auth_cert(vec![certificate], key)?)))
     }

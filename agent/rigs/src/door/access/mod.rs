@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 /// The password of the one user that there is.
-const PASSWORD: &str = "secret";
+pub(super) const PASSWORD: &str = "secret";
 /// Response Topic, a property of MQTT 5.
 const RESPONSE_TOPIC: u8 = 0x08;
 
@@ -108,8 +108,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     finish("access", &options.common, &checks, &serde_json::json!({ "tried": tried, "wrong": wrong }))
 }
 
-/// A users file, hashed with parameters that cost a rig little.
-fn write_users(dir: &Path) -> anyhow::Result<std::path::PathBuf> {
+/// A users file with the one user, hashed with parameters that cost a rig little.
+pub(super) fn write_users(dir: &Path) -> anyhow::Result<std::path::PathBuf> {
     let refused = |error: String| anyhow::anyhow!("argon2: {error}");
     let params = argon2::Params::new(argon2::Params::MIN_M_COST, 1, 1, None).map_err(|e| refused(e.to_string()))?;
     let argon = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
@@ -175,9 +175,11 @@ async fn attempt(place: &Place, who: Who, version: Version, case: &Case) -> anyh
         Action::Will => {
             let will = Some(Will { topic: &case.topic, payload: b"gone", qos: 1 });
             let mut socket = place.knock(who, Connect { will, ..connect }).await?;
-            let word = match socket.next().await?.connack_code() {
-                Some(0) => Word::Yes,
-                _ => Word::No,
+            // 3.1.1 has no code for a bad topic: the connection ends.
+            let word = match socket.within(PATIENCE).await.map(|packet| packet.and_then(|p| p.connack_code())) {
+                Ok(Some(0)) => Word::Yes,
+                Ok(Some(_)) | Err(_) => Word::No,
+                Ok(None) => anyhow::bail!("the door says nothing"),
             };
             // A will that was let in must not be left behind.
             let _closed = socket.send(&wire::GOODBYE).await;

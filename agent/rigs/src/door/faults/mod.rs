@@ -40,7 +40,7 @@ struct Fault {
     what: &'static str,
 }
 
-const FAULTS: [Fault; 19] = [
+const FAULTS: [Fault; 18] = [
     Fault { name: "T1", what: "a client id with wildcards comes twice: the listener refuses everyone" },
     Fault { name: "T1b", what: "a client comes again while all places are taken: the same" },
     Fault { name: "T2", what: "a topic starts outside ASCII: the router dies" },
@@ -61,7 +61,6 @@ const FAULTS: [Fault; 19] = [
         what: "a subscriber that is silent for longer than its keep-alive: stays while it is sent to",
     },
     Fault { name: "$SYS", what: "a subscription to $SYS/#: the connection ends" },
-    Fault { name: "refusal", what: "a refused CONNECT: closed without a CONNACK" },
     Fault { name: "kept", what: "acknowledged at QoS 1 for a session that is away: dropped without a word" },
 ];
 
@@ -128,7 +127,6 @@ async fn provoke(fault: &Fault, at: &Target) -> anyhow::Result<Harm> {
         "keep-alive" => promises::keep_alive(at).await,
         "half-open" => stalls::half_open(at).await,
         "$SYS" => packets::sys(at).await,
-        "refusal" => promises::refusal(at).await,
         _ => promises::kept(at).await,
     }
 }

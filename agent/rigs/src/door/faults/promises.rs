@@ -20,18 +20,6 @@ pub(super) async fn keep_alive(at: &Target) -> anyhow::Result<Harm> {
     Ok(Socket::enter(at.v4, &connect).await.err().map(|_| "refused".to_owned()))
 }
 
-/// A CONNECT that must be refused (3.1.1: an empty client id for a session to be kept) has a code to be refused with.
-pub(super) async fn refusal(at: &Target) -> anyhow::Result<Harm> {
-    let mut socket = Socket::open(at.v4, Version::V4).await?;
-    socket.send(&Connect { clean: false, ..Connect::new(Version::V4, "") }.bytes()).await?;
-    Ok(match socket.within(QUIET).await {
-        Ok(Some(packet)) if packet.connack_code() == Some(2) => None,
-        Ok(Some(packet)) if packet.connack_code() == Some(0) => Some("let in".to_owned()),
-        Ok(_) => Some("no CONNACK came".to_owned()),
-        Err(_) => Some("closed without a word".to_owned()),
-    })
-}
-
 /// What was acknowledged while its reader was away is there when it comes back. The door promises that for what it
 /// serves itself: a prompt that was acknowledged has an outcome.
 pub(super) async fn kept(at: &Target) -> anyhow::Result<Harm> {
