@@ -6,6 +6,9 @@ use bytes::{BufMut, BytesMut};
 
 /// Appends one packet to `out`.
 pub(crate) fn encode(packet: &Packet, version: Version, out: &mut BytesMut) {
+    if encode_short(packet, version, out) {
+        return;
+    }
     let mut body = BytesMut::new();
     let first = write_body(packet, version, &mut body);
     let payload: &[u8] = if let Packet::Publish(publish) = packet { &publish.payload } else { &[] };
@@ -13,6 +16,38 @@ pub(crate) fn encode(packet: &Packet, version: Version, out: &mut BytesMut) {
     write_varint(out, u32::try_from(body.len() + payload.len()).unwrap_or(u32::MAX));
     out.put_slice(&body);
     out.put_slice(payload);
+}
+
+/// The packets that make up most of all traffic, without a buffer of their own: acknowledgements without a reason, and
+/// publishes of 3.1.1. Says whether it was one.
+fn encode_short(packet: &Packet, version: Version, out: &mut BytesMut) -> bool {
+    let (first, ack) = match packet {
+        Packet::PubAck(ack) => (0x40, ack),
+        Packet::PubRec(ack) => (0x50, ack),
+        Packet::PubRel(ack) => (0x62, ack),
+        Packet::PubComp(ack) => (0x70, ack),
+        Packet::Publish(publish) if version == Version::V4 => {
+            let id_bytes = if publish.qos == QoS::AtMostOnce { 0 } else { 2 };
+            let bytes = 2 + publish.topic.len() + id_bytes + publish.payload.len();
+            out.reserve(5 + bytes);
+            out.put_u8(first_of(publish));
+            write_varint(out, u32::try_from(bytes).unwrap_or(u32::MAX));
+            write_publish(publish, version, out);
+            out.put_slice(&publish.payload);
+            return true;
+        }
+        _ => return false,
+    };
+    let short = version == Version::V4 || (ack.reason == 0 && ack.reason_string.is_none());
+    if short {
+        let [high, low] = ack.id.to_be_bytes();
+        out.put_slice(&[first, 2, high, low]);
+    }
+    short
+}
+
+fn first_of(publish: &Publish) -> u8 {
+    0x30 | u8::from(publish.dup) << 3 | (publish.qos as u8) << 1 | u8::from(publish.retain)
 }
 
 fn write_body(packet: &Packet, version: Version, w: &mut BytesMut) -> u8 {
@@ -97,7 +132,7 @@ fn write_publish(publish: &Publish, version: Version, w: &mut BytesMut) -> u8 {
         w.put_u16(publish.id);
     }
     write_properties(&publish.properties, version, w);
-    0x30 | u8::from(publish.dup) << 3 | (publish.qos as u8) << 1 | u8::from(publish.retain)
+    first_of(publish)
 }
 
 fn write_ack(first: u8, ack: &Ack, version: Version, w: &mut BytesMut) -> u8 {

@@ -9,6 +9,7 @@ use crate::codec::{Ack, Filter, Packet, Properties, Publish, QoS, reason};
 use crate::link::{Address, Hello, Kind, Link, Memory};
 use crate::session::Session;
 use crate::upstream::{Stage, Taken, Unacked, Upstream};
+use futures_util::FutureExt;
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
@@ -249,6 +250,11 @@ impl General {
             }
         }
         Arrival::Nothing
+    }
+
+    /// What the open connection has brought already.
+    pub(super) fn ready(&mut self) -> Option<Arrival> {
+        if matches!(self.state, State::Up(_)) { self.turn().now_or_never() } else { None }
     }
 
     fn opened(&mut self, mut link: Box<Link>) -> Arrival {

@@ -5,6 +5,7 @@
 
 mod answers;
 mod asked;
+mod batch;
 mod end;
 mod general;
 pub(crate) mod publish;
@@ -175,13 +176,9 @@ impl Connection {
 
     /// Does what can be done without waiting.
     fn work(&mut self) -> Result<(), End> {
-        while self.may_read() {
-            let (bytes_max, before) = (self.shared.limits.packet_bytes_max, self.incoming.len());
-            let packet = decode(&mut self.incoming, self.client.version, bytes_max).map_err(End::from)?;
-            let Some(packet) = packet else { break };
-            self.heard = Instant::now();
-            self.charge(&packet, before - self.incoming.len());
-            self.take(packet)?;
+        self.take_packets()?;
+        while self.catch_up()? {
+            self.take_packets()?;
         }
         if self.incoming.is_empty() && self.incoming.capacity() > BUFFER_KEEP_BYTES {
             self.incoming = BytesMut::new();
@@ -220,6 +217,19 @@ impl Connection {
         self.counted = now as u64;
         let over = others + self.counted > self.shared.limits.outgoing_total_bytes_max;
         if over && now > OUTGOING_SPARED_BYTES { Err(End::slow()) } else { Ok(()) }
+    }
+
+    /// Takes the packets that have arrived, as far as there is room for them.
+    fn take_packets(&mut self) -> Result<(), End> {
+        while self.may_read() {
+            let (bytes_max, before) = (self.shared.limits.packet_bytes_max, self.incoming.len());
+            let packet = decode(&mut self.incoming, self.client.version, bytes_max).map_err(End::from)?;
+            let Some(packet) = packet else { break };
+            self.heard = Instant::now();
+            self.charge(&packet, before - self.incoming.len());
+            self.take(packet)?;
+        }
+        Ok(())
     }
 
     fn may_read(&self) -> bool {
