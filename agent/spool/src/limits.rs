@@ -86,8 +86,9 @@ impl Default for Limits {
             dead_policy: Policy::DropOldest,
             // At this size the sync is a small part of the cost, and a group stays under 1 MiB.
             group_commit_max: 128,
-            // Two groups under way and two in waiting, with room for bursts of 50 devices.
-            queue_max: 1024,
+            // 200 devices with 20 prompts each on their way to the disk, twice. A device that keeps to its window waits for
+            // the disk and is not refused; whoever reads from it bounds the bytes.
+            queue_max: 8 * 1024,
             // Promise 3: 24 hours.
             seen_keep_ms: 24 * 3600 * 1000,
             // Promise 2: 7 days.

@@ -24,7 +24,6 @@ pub(crate) mod first {
     pub(crate) const UNSUBSCRIBE: u8 = 0xa2;
     pub(crate) const UNSUBACK: u8 = 0xb0;
     pub(crate) const PINGREQ: u8 = 0xc0;
-    pub(crate) const PINGRESP: u8 = 0xd0;
     pub(crate) const DISCONNECT: u8 = 0xe0;
 }
 
