@@ -347,16 +347,17 @@ impl General {
     }
 
     /// Lets go of the backend, so that the session can come back through another connection; `expiry_s` is how long it
-    /// lives on. Returns what is to be kept for then.
-    pub(super) async fn close(self, expiry_s: u32) -> Upstream {
-        match self.state {
-            State::Up(link) => link.close(expiry_s).await,
-            State::Opening(opening) => {
-                if let Ok(link) = opening.await {
-                    link.close(expiry_s).await;
-                }
-            }
-            State::Idle | State::Broken => {}
+    /// lives on. A client may have published and left before there was a connection: what it said is passed on all the
+    /// same. Returns what is to be kept for then.
+    pub(super) async fn close(mut self, expiry_s: u32) -> Upstream {
+        if let State::Opening(opening) = &mut self.state
+            && let Ok(link) = opening.await
+        {
+            self.opened(link);
+            self.go_on();
+        }
+        if let State::Up(link) = self.state {
+            link.close(expiry_s).await;
         }
         match self.kind {
             // The client sends again what was not acknowledged; rumqttd knows no repetition.

@@ -88,3 +88,17 @@ async fn unsubscribing_is_answered_once_whatever_was_subscribed() {
     raw.send(&[0xc0, 0]).await;
     raw.expect(&[0xd0, 0]).await;
 }
+
+/// `mosquitto_pub -q 0` does that: CONNECT, PUBLISH and DISCONNECT come in one read.
+#[tokio::test]
+async fn what_a_client_said_that_left_at_once_arrives() {
+    let (door, _keeper) = door().await;
+    let mut reader = Client::connect(&door, "reader").await;
+    reader.subscribe("brief/x", QoS::AtLeastOnce).await;
+    let mut brief = Raw::open(&door).await;
+    let mut bytes = connect_v4("brief", 60);
+    bytes.extend(publish_v4(0, b"brief/x", None, b"word"));
+    bytes.extend([0xe0, 0]);
+    brief.send(&bytes).await;
+    assert_eq!(reader.message().await.1, "word");
+}
