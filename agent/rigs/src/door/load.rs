@@ -250,32 +250,36 @@ async fn hear(mut wire: Wire, ledger: Rc<Ledger>, frees: bool) -> anyhow::Result
     loop {
         wire.more().await?;
         acks.clear();
-        let now_us = now_us();
-        let mut latency = ledger.latency.borrow_mut();
-        let mut heard = 0;
-        wire.packets(|seen| {
-            let Some(message) = seen.message(Version::V4) else { return };
-            if message.id > 0 {
-                acks.extend(wire::ack(first::PUBACK, message.id));
-            }
-            let Some((sent_us, publisher)) = stamp(message.payload) else { return };
-            latency.add(now_us.saturating_sub(sent_us));
-            heard += 1;
-            if frees
-                && ledger.load.qos == 0
-                && let Some((flow, freed)) = ledger.flows.get(publisher)
-            {
-                flow.set(flow.get().saturating_sub(1));
-                freed.notify_one();
-            }
-        });
-        drop(latency);
-        ledger.delivered.set(ledger.delivered.get() + heard);
-        ledger.last_us.set(now_us);
+        take(&mut wire, &ledger, frees, &mut acks);
         if !acks.is_empty() {
             wire.stream.write_all(&acks).await.context("a subscriber cannot write")?;
         }
     }
+}
+
+/// Counts what has arrived, and writes its acknowledgements.
+fn take(wire: &mut Wire, ledger: &Ledger, frees: bool, acks: &mut Vec<u8>) {
+    let now_us = now_us();
+    let mut latency = ledger.latency.borrow_mut();
+    let mut heard = 0;
+    wire.packets(|seen| {
+        let Some(message) = seen.message(Version::V4) else { return };
+        if message.id > 0 {
+            acks.extend(wire::ack(first::PUBACK, message.id));
+        }
+        let Some((sent_us, publisher)) = stamp(message.payload) else { return };
+        latency.add(now_us.saturating_sub(sent_us));
+        heard += 1;
+        if frees
+            && ledger.load.qos == 0
+            && let Some((flow, freed)) = ledger.flows.get(publisher)
+        {
+            flow.set(flow.get().saturating_sub(1));
+            freed.notify_one();
+        }
+    });
+    ledger.delivered.set(ledger.delivered.get() + heard);
+    ledger.last_us.set(now_us);
 }
 
 fn stamp(payload: &[u8]) -> Option<(u64, usize)> {
