@@ -1,6 +1,7 @@
 /* CBOR (RFC 8949): the fields of a frame, without a tree. Only looks; never past the end, never by recursion. */
 #include "tidegate.h"
 
+#include <float.h>
 #include <string.h>
 
 #define INDEFINITE UINT64_MAX
@@ -106,6 +107,35 @@ static bool skip_item(struct cursor *c)
     return true;
 }
 
+#if DBL_MANT_DIG == 53
+static double from_double(uint64_t bits)
+{
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+#else
+/* A `double` of 32 bits, as on AVR: the nearest below; too large is infinite, too small is zero. */
+static double from_double(uint64_t bits)
+{
+    uint32_t sign = (uint32_t)(bits >> 32) & 0x80000000u;
+    int exponent = (int)(bits >> 52 & 0x7ffu) - 1023 + 127;
+    uint32_t fraction = (uint32_t)(bits >> 29) & 0x7fffffu;
+    uint32_t single;
+    float value;
+    if ((bits >> 52 & 0x7ffu) == 0x7ffu) {
+        single = 0x7f800000u | ((bits & UINT64_C(0xfffffffffffff)) != 0 ? 0x400000u : 0);
+    } else if (exponent >= 255) {
+        single = 0x7f800000u;
+    } else {
+        single = exponent <= 0 ? 0 : (uint32_t)exponent << 23 | fraction;
+    }
+    single |= sign;
+    memcpy(&value, &single, sizeof value);
+    return (double)value;
+}
+#endif
+
 /* IEEE 754 half precision, as RFC 8949 appendix D computes it. */
 static double from_half(uint64_t bits)
 {
@@ -113,10 +143,8 @@ static double from_half(uint64_t bits)
     double fraction = (double)(bits & 0x3ffu);
     double scale = 1.0 / 16777216.0; /* 2^-24 */
     double value;
-    uint64_t twice;
     if (exponent == 31) {
-        twice = (bits & 0x3ffu) != 0 ? UINT64_C(0x7ff8000000000000) : UINT64_C(0x7ff0000000000000);
-        memcpy(&value, &twice, sizeof value);
+        value = from_double((bits & 0x3ffu) != 0 ? UINT64_C(0x7ff8000000000000) : UINT64_C(0x7ff0000000000000));
     } else {
         if (exponent > 0) {
             fraction += 1024.0;
@@ -133,7 +161,6 @@ static double from_float(unsigned info, uint64_t bits)
 {
     uint32_t single_bits = (uint32_t)bits;
     float single;
-    double value;
     if (info == 25) {
         return from_half(bits);
     }
@@ -141,8 +168,7 @@ static double from_float(unsigned info, uint64_t bits)
         memcpy(&single, &single_bits, sizeof single);
         return (double)single;
     }
-    memcpy(&value, &bits, sizeof value);
-    return value;
+    return from_double(bits);
 }
 
 static enum tg_status fill_simple(const struct head *h, struct tg_value *v)
@@ -183,14 +209,17 @@ static enum tg_status read_value(struct cursor *c, struct tg_value *v)
         v->fraction = (double)h.value;
     } else if (h.major == 1) {
         v->fraction = -1.0 - (double)h.value;
-    } else if (h.major < 4) {
-        if (h.value == INDEFINITE) {
-            return TG_BAD;
-        }
+    } else if (h.major < 4 && h.value != INDEFINITE) {
         v->text = (const char *)inside.at;
         v->text_len = (size_t)h.value;
     }
     return TG_OK;
+}
+
+bool tg_whole(const uint8_t *raw, size_t len)
+{
+    struct cursor c = {raw, raw + len};
+    return len > 0 && skip_item(&c) && c.at == c.end;
 }
 
 enum tg_status tg_open(const uint8_t *raw, size_t len, struct tg_items *items)
@@ -202,13 +231,13 @@ enum tg_status tg_open(const uint8_t *raw, size_t len, struct tg_items *items)
             return TG_BAD;
         }
     } while (h.major == 6);
-    if (h.major != 4 && h.major != 5) {
+    if (h.major != 4 && h.major != 5 && !(h.value == INDEFINITE && h.major == 3)) {
         return TG_BAD;
     }
     items->at = c.at;
     items->end = c.end;
     items->pairs = h.major == 5;
-    items->left = h.value == INDEFINITE || h.major == 4 ? h.value : 2 * h.value;
+    items->left = h.value == INDEFINITE || h.major != 5 ? h.value : 2 * h.value;
     return h.value == INDEFINITE || h.value <= len ? TG_OK : TG_BAD;
 }
 
@@ -252,5 +281,6 @@ enum tg_status tg_find(const uint8_t *map, size_t len, const char *key, struct t
 
 bool tg_is(const struct tg_value *value, const char *text)
 {
-    return value->kind == TG_TEXT && value->text_len == strlen(text) && memcmp(value->text, text, value->text_len) == 0;
+    return value->kind == TG_TEXT && value->text != NULL && value->text_len == strlen(text)
+        && memcmp(value->text, text, value->text_len) == 0;
 }

@@ -65,7 +65,7 @@ static void append(struct bytes *b, const void *more, size_t len)
 }
 
 /* The bytes of a block "```hex NAME" of the README; what follows # on a line is a note. */
-static struct bytes hex_block(const char *readme, const char *name)
+static inline struct bytes hex_block(const char *readme, const char *name)
 {
     struct bytes out = copy("", 0);
     char line[512], fence[64];
@@ -97,7 +97,7 @@ static struct bytes hex_block(const char *readme, const char *name)
 }
 
 /* Whether `len` bytes of `is` are the expected ones, which are freed. */
-static bool same(const uint8_t *is, size_t len, struct bytes expected)
+static inline bool same(const uint8_t *is, size_t len, struct bytes expected)
 {
     bool equal = len == expected.len && memcmp(is, expected.at, len) == 0;
     free(expected.at);

@@ -18,7 +18,7 @@ static void put(struct sink *s, const void *bytes, size_t len)
         return;
     }
     if (len > 0) {
-        memcpy(s->out + s->len, bytes, len);
+        memmove(s->out + s->len, bytes, len);
     }
     s->len += len;
 }
@@ -73,6 +73,10 @@ size_t tg_connect(uint8_t *out, size_t cap, const struct tg_connect *with)
     struct sink s = {out, cap, 0, false};
     unsigned flags = with->clean_session ? 0x02u : 0;
     size_t remaining = 10 + 2 + strlen(with->client_id);
+    if (with->will_topic != NULL) {
+        flags |= 0x04u | 0x08u;
+        remaining += 4 + strlen(with->will_topic) + strlen(with->will_text);
+    }
     if (with->user != NULL) {
         flags |= 0x80u;
         remaining += 2 + strlen(with->user);
@@ -87,6 +91,10 @@ size_t tg_connect(uint8_t *out, size_t cap, const struct tg_connect *with)
     put_byte(&s, flags);
     put_u16(&s, with->keep_alive_s);
     put_string(&s, with->client_id);
+    if (with->will_topic != NULL) {
+        put_string(&s, with->will_topic);
+        put_string(&s, with->will_text);
+    }
     if (with->user != NULL) {
         put_string(&s, with->user);
     }
@@ -343,5 +351,14 @@ size_t tg_prompt(uint8_t *out, size_t cap, const struct tg_prompt *prompt)
     put_number_field(&s, "deadline_ms", prompt->deadline_ms);
     put_flag_field(&s, "stream", prompt->stream);
     put_flag_field(&s, "local", prompt->local);
+    return written(&s);
+}
+
+size_t tg_control(uint8_t *out, size_t cap, enum tg_op op, const char *id)
+{
+    struct sink s = {out, cap, 0, false};
+    put_head(&s, 5, 2);
+    put_text_field(&s, "op", op == TG_FETCH ? "fetch" : "cancel");
+    put_text_field(&s, "id", id);
     return written(&s);
 }

@@ -30,6 +30,8 @@ struct tg_connect {
     const char *client_id;    /* unique per broker */
     const char *user;         /* NULL: none */
     const char *password;     /* NULL: none; needs a user (MQTT 3.1.1 §3.1.2.9) */
+    const char *will_topic;   /* NULL: no will; a topic below tg/ is refused */
+    const char *will_text;    /* published there at QoS 1 when the connection ends without DISCONNECT */
     uint16_t keep_alive_s;    /* send something at least this often, 0: never */
     bool clean_session;       /* false: the broker keeps the subscription and what it owes while we are away */
 };
@@ -40,7 +42,7 @@ size_t tg_subscribe(uint8_t *out, size_t cap, uint16_t packet_id, const char *fi
 struct tg_publish {
     const char *topic;
     const uint8_t *payload;
-    size_t payload_len;
+    size_t payload_len;       /* the payload may stand in `out` behind the room for topic and 9 bytes */
     uint16_t packet_id;       /* not 0; the PUBACK names it */
     bool again;               /* the DUP flag: the same publish on a later connection, without its PUBACK so far */
 };
@@ -99,6 +101,11 @@ struct tg_prompt {
 
 size_t tg_prompt(uint8_t *out, size_t cap, const struct tg_prompt *prompt);
 
+enum tg_op { TG_CANCEL, TG_FETCH };
+
+/* For the topic `control`: cancel the prompt of this id, or send its outcome again. */
+size_t tg_control(uint8_t *out, size_t cap, enum tg_op op, const char *id);
+
 /* ---- CBOR: fields of a frame ---- */
 
 enum tg_kind { TG_UINT, TG_NEGATIVE, TG_BYTES, TG_TEXT, TG_ARRAY, TG_MAP, TG_BOOL, TG_NULL, TG_FLOAT };
@@ -107,13 +114,13 @@ struct tg_value {
     enum tg_kind kind;
     uint64_t number;          /* TG_UINT; TG_BOOL: 0 or 1; TG_NEGATIVE: the value is -1 - number */
     double fraction;          /* TG_FLOAT, TG_UINT, TG_NEGATIVE */
-    const char *text;         /* TG_TEXT, TG_BYTES */
+    const char *text;         /* TG_TEXT, TG_BYTES; NULL when it comes in chunks: tg_open walks through them */
     size_t text_len;
     const uint8_t *raw;       /* the value as it is encoded: look into a TG_MAP with tg_find(raw, raw_len, …) */
     size_t raw_len;
 };
 
-/* Walks through an array, or through a map: key, value, key, value. TG_NOT_FOUND is the end. */
+/* Walks through an array, the chunks of a text, or a map: key, value, key, value. TG_NOT_FOUND is the end. */
 struct tg_items {
     const uint8_t *at;
     const uint8_t *end;
@@ -124,7 +131,9 @@ struct tg_items {
 enum tg_status tg_open(const uint8_t *raw, size_t len, struct tg_items *items);
 enum tg_status tg_item(struct tg_items *items, struct tg_value *value);
 
-/* The value of a text key in a map: TG_OK, TG_NOT_FOUND or TG_BAD. Text in chunks (indefinite length) is TG_BAD. */
+/* Whether this is one value, whole and with nothing behind it. A frame that is not is to be dropped. */
+bool tg_whole(const uint8_t *raw, size_t len);
+/* The value of a text key in a map: TG_OK, TG_NOT_FOUND or TG_BAD. A key in chunks (indefinite length) is not found. */
 enum tg_status tg_find(const uint8_t *map, size_t len, const char *key, struct tg_value *value);
 /* Whether a value is this text. */
 bool tg_is(const struct tg_value *value, const char *text);

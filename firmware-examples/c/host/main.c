@@ -1,14 +1,13 @@
 /*
- * One prompt from a POSIX machine, as a device would send it: connect, subscribe, publish at QoS 1, wait for the
- * outcome within a deadline, print it.
+ * One prompt from a POSIX machine, as a device would send it.
  *
- *   ask HOST PORT SITE/GATEWAY DEVICE TEXT [SECONDS] [TASK]
+ *   ask host=127.0.0.1 port=1883 gateway=site/gateway device=local-1 text="turn off the lights" …
  *
- * Exit status: 0 an answer, 1 none in time, 2 the gateway said why there is none, 3 connection or protocol, 64 usage.
- * Every wait ends at the same deadline.
+ * Keys: see shell/settings.c. Exit status: 0 an answer, 1 none in time, 2 the gateway said why there is none,
+ * 3 no connection, 64 usage.
  */
-#include "print.h"
-#include "tidegate.h"
+#include "settings.h"
+#include "show.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,258 +21,139 @@
 #include <time.h>
 #include <unistd.h>
 
-#define KEEP_ALIVE_S 30
-#define FRAME_BYTES_MAX 4096 /* told to the gateway as max_bytes, so that each frame fits the buffer */
-#define PACKET_BYTES_MAX (FRAME_BYTES_MAX + 256)
-#define SECONDS_MAX 3600 /* of waiting */
+#define TICK_MS 50
 
-enum outcome { ANSWERED = 0, SILENT = 1, REFUSED = 2, BROKEN = 3, USAGE = 64 };
-
-struct link {
-    int fd;
-    int64_t deadline; /* in milliseconds of the monotonic clock */
-    int64_t ping_at;
-    struct tg_reader reader;
-    uint8_t in[PACKET_BYTES_MAX];
-    uint8_t out[PACKET_BYTES_MAX];
-};
-
-static int64_t now_ms(void)
+static uint32_t now_ms(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    return (uint32_t)((uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000);
 }
 
-/* Waits until the socket is ready, at most until `until`. False: it is not. */
-static bool ready(const struct link *link, short events, int64_t until)
+static bool ready(int fd, short events, int wait_ms)
 {
-    struct pollfd p = {link->fd, events, 0};
-    int64_t left;
-    int n;
-    do {
-        left = until - now_ms();
-        n = poll(&p, 1, left > 0 ? (int)left : 0);
-    } while (n < 0 && errno == EINTR);
-    return n > 0;
+    struct pollfd p = {fd, events, 0};
+    return poll(&p, 1, wait_ms) > 0;
 }
 
-static bool open_link(struct link *link, const char *host, const char *port)
+/* -1: there is no connection. */
+static int open_link(const struct device_settings *set)
 {
     struct addrinfo want, *all, *a;
-    int error = 0;
+    int fd = -1, error = 0;
     socklen_t len = sizeof error;
     memset(&want, 0, sizeof want);
     want.ai_socktype = SOCK_STREAM;
-    link->fd = -1;
-    if (getaddrinfo(host, port, &want, &all) != 0) {
-        return false;
+    if (getaddrinfo(set->host, set->port, &want, &all) != 0) {
+        return -1;
     }
-    for (a = all; a != NULL; a = a->ai_next) {
-        link->fd = socket(a->ai_family, a->ai_socktype, a->ai_protocol);
-        if (link->fd < 0) {
+    for (a = all; a != NULL && fd < 0; a = a->ai_next) {
+        fd = socket(a->ai_family, a->ai_socktype, a->ai_protocol);
+        if (fd < 0) {
             continue;
         }
-        fcntl(link->fd, F_SETFL, O_NONBLOCK);
-        if (connect(link->fd, a->ai_addr, a->ai_addrlen) == 0
-            || (errno == EINPROGRESS && ready(link, POLLOUT, link->deadline)
-                && getsockopt(link->fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error == 0)) {
-            break;
+        fcntl(fd, F_SETFL, O_NONBLOCK);
+        if (connect(fd, a->ai_addr, a->ai_addrlen) != 0
+            && !(errno == EINPROGRESS && ready(fd, POLLOUT, (int)TG_STEP_MS)
+                 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error == 0)) {
+            close(fd);
+            fd = -1;
         }
-        close(link->fd);
-        link->fd = -1;
     }
     freeaddrinfo(all);
-    return link->fd >= 0;
+    return fd;
 }
 
-/* Sends what stands in `out`. `len` 0 means that it did not fit. */
-static bool send_out(struct link *link, size_t len)
+/* Moves bytes both ways. False: the connection is over. */
+static bool move_bytes(struct tg_ask *ask, int fd)
 {
-    size_t sent = 0;
-    while (sent < len) {
-        ssize_t n = send(link->fd, link->out + sent, len - sent, MSG_NOSIGNAL);
-        if (n > 0) {
-            sent += (size_t)n;
-        } else if (!(n < 0 && (errno == EAGAIN || errno == EINTR)) || !ready(link, POLLOUT, link->deadline)) {
+    size_t out_len, space;
+    const uint8_t *out = tg_ask_out(ask, &out_len);
+    uint8_t *in;
+    ssize_t n;
+    if (out_len > 0) {
+        n = send(fd, out, out_len, MSG_NOSIGNAL);
+        if (n < 0 && errno != EAGAIN && errno != EINTR) {
             return false;
         }
+        tg_ask_sent(ask, n > 0 ? (size_t)n : 0, now_ms());
     }
-    link->ping_at = now_ms() + KEEP_ALIVE_S * 500;
-    return len > 0;
-}
-
-/* The next packet. TG_MORE: the deadline came first. TG_BAD: the connection is over, or what came is no MQTT. */
-static enum tg_status next_packet(struct link *link, struct tg_packet *packet)
-{
-    for (;;) {
-        enum tg_status status = tg_reader_next(&link->reader, packet);
-        int64_t now = now_ms();
-        size_t space;
-        uint8_t *at;
-        ssize_t n;
-        if (status != TG_MORE || now >= link->deadline) {
-            return status;
-        }
-        if (now >= link->ping_at && !send_out(link, tg_pingreq(link->out, sizeof link->out))) {
-            return TG_BAD;
-        }
-        if (!ready(link, POLLIN, link->ping_at < link->deadline ? link->ping_at : link->deadline)) {
-            continue;
-        }
-        at = tg_reader_space(&link->reader, &space);
-        n = recv(link->fd, at, space, 0);
-        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-            return TG_BAD;
-        }
-        tg_reader_received(&link->reader, n > 0 ? (size_t)n : 0);
-    }
-}
-
-/* Sends `out` and waits for the packet that answers it. */
-static bool exchange(struct link *link, size_t len, enum tg_type reply)
-{
-    struct tg_packet packet;
-    if (!send_out(link, len)) {
-        return false;
-    }
-    /* An outcome of an earlier prompt may come in between: without its PUBACK it stays with the gateway. */
-    for (;;) {
-        enum tg_status status = next_packet(link, &packet);
-        if (status == TG_BAD || status == TG_MORE) {
-            return false;
-        }
-        if (packet.type == reply) {
-            return packet.code == 0 || (reply == TG_SUBACK && packet.code <= 1);
-        }
-    }
-}
-
-/* What an answer frame of our prompt means; false: wait on. */
-static bool take_frame(const struct tg_packet *p, const char *id, enum outcome *outcome)
-{
-    struct tg_value kind, value;
-    enum tg_status named = tg_find(p->payload, p->payload_len, "id", &value);
-    if (tg_find(p->payload, p->payload_len, "kind", &kind) != TG_OK || kind.kind != TG_TEXT) {
-        fprintf(stderr, "a message that is no frame\n");
-        return false;
-    }
-    /* An error without an id means a prompt whose id could not be read: it can only be ours. */
-    if (!(named == TG_OK && tg_is(&value, id)) && !(named == TG_NOT_FOUND && tg_is(&kind, "error"))) {
-        fprintf(stderr, "a frame of another prompt\n");
-        return false;
-    }
-    if (tg_is(&kind, "error")) {
-        print_error(p->payload, p->payload_len);
-        *outcome = REFUSED;
+    tg_ask_out(ask, &out_len);
+    if (!ready(fd, out_len > 0 ? POLLIN | POLLOUT : POLLIN, TICK_MS)) {
         return true;
     }
-    if (!tg_is(&kind, "answer")) {
-        fprintf(stderr, "%.*s\n", (int)kind.text_len, kind.text);
+    in = tg_ask_space(ask, &space);
+    n = space > 0 ? recv(fd, in, space, 0) : -1;
+    if (space > 0 && (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))) {
         return false;
     }
-    if (tg_find(p->payload, p->payload_len, "provisional", &value) != TG_OK || value.number != 0) {
-        fprintf(stderr, "provisional answer\n");
-        return false;
-    }
-    *outcome = print_answer(p->payload, p->payload_len) ? ANSWERED : BROKEN;
+    tg_ask_received(ask, n > 0 ? (size_t)n : 0, now_ms());
     return true;
 }
 
-/* Acknowledges what comes until the outcome is there. */
-static enum outcome wait_for_outcome(struct link *link, const char *id)
+static void run(struct tg_ask *ask, const struct device_settings *set)
 {
-    struct tg_packet packet;
-    enum outcome outcome = BROKEN;
-    for (;;) {
-        enum tg_status status = next_packet(link, &packet);
-        bool over = false;
-        if (status == TG_BAD || status == TG_MORE) {
-            return status == TG_MORE ? SILENT : BROKEN;
+    const struct timespec tick = {0, TICK_MS * 1000000};
+    int fd = -1;
+    while (ask->wants != TG_WANTS_END) {
+        if (ask->wants == TG_WANTS_LINK) {
+            fd = open_link(set);
+            if (fd >= 0) {
+                tg_ask_opened(ask, now_ms());
+            } else {
+                tg_ask_closed(ask, "no connection", now_ms());
+            }
+        } else if (ask->wants == TG_WANTS_TIME) {
+            nanosleep(&tick, NULL);
+        } else if (ask->wants == TG_WANTS_SHUT || !move_bytes(ask, fd)) {
+            close(fd);
+            tg_ask_closed(ask, "the connection broke", now_ms());
         }
-        if (packet.type != TG_PUBLISH) {
-            continue;
-        }
-        if (status == TG_OK) {
-            over = take_frame(&packet, id, &outcome);
-        }
-        /* Only now: acknowledged means taken, and the gateway keeps an outcome until it is. */
-        if (packet.qos > 0 && !send_out(link, tg_puback(link->out, sizeof link->out, packet.packet_id))) {
-            return BROKEN;
-        }
-        if (over) {
-            return outcome;
-        }
+        tg_ask_tick(ask, now_ms());
     }
 }
 
-/* A random boot number and a counter: no other prompt of this device has it. */
-static void make_id(char *id, size_t len)
+static uint32_t boot_number(void)
 {
-    unsigned char boot[6] = {0};
+    uint32_t boot = 0;
     FILE *random = fopen("/dev/urandom", "rb");
-    if (random == NULL || fread(boot, 1, sizeof boot, random) != sizeof boot) {
-        int64_t now = now_ms() ^ (int64_t)getpid() << 32;
-        memcpy(boot, &now, sizeof boot);
+    if (random == NULL || fread(&boot, sizeof boot, 1, random) != 1) {
+        boot = now_ms() ^ (uint32_t)getpid() << 16;
     }
     if (random != NULL) {
         fclose(random);
     }
-    snprintf(id, len, "%02x%02x%02x%02x%02x%02x-1", boot[0], boot[1], boot[2], boot[3], boot[4], boot[5]);
-}
-
-static enum outcome talk(struct link *link, char **argv, const char *task)
-{
-    char id[32], client[128], answers[256], prompts[256];
-    uint8_t payload[FRAME_BYTES_MAX];
-    int64_t left = link->deadline - now_ms();
-    struct tg_prompt prompt = {id, task, argv[5], 0, FRAME_BYTES_MAX, left > 0 ? (uint32_t)left : 1, false, false};
-    struct tg_connect with = {client, NULL, NULL, KEEP_ALIVE_S, true};
-    struct tg_publish publish = {prompts, payload, 0, 2, false};
-    make_id(id, sizeof id);
-    snprintf(client, sizeof client, "%s-%s", argv[4], id);
-    snprintf(answers, sizeof answers, "tg/v1/%s/answer/%s", argv[3], argv[4]);
-    snprintf(prompts, sizeof prompts, "tg/v1/%s/prompt/%s", argv[3], argv[4]);
-    publish.payload_len = tg_prompt(payload, sizeof payload, &prompt);
-    if (publish.payload_len == 0) {
-        fprintf(stderr, "the prompt does not fit %d bytes\n", FRAME_BYTES_MAX);
-        return USAGE;
-    }
-    if (!exchange(link, tg_connect(link->out, sizeof link->out, &with), TG_CONNACK)) {
-        fprintf(stderr, "the broker does not take the connection\n");
-        return BROKEN;
-    }
-    if (!exchange(link, tg_subscribe(link->out, sizeof link->out, 1, answers), TG_SUBACK)) {
-        fprintf(stderr, "the broker does not take the subscription to %s\n", answers);
-        return BROKEN;
-    }
-    if (!send_out(link, tg_publish(link->out, sizeof link->out, &publish))) {
-        return BROKEN;
-    }
-    return wait_for_outcome(link, id);
+    return boot;
 }
 
 int main(int argc, char **argv)
 {
-    static struct link link;
-    enum outcome outcome;
-    long seconds = argc > 6 ? strtol(argv[6], NULL, 10) : 30;
-    if (argc < 6 || argc > 8 || seconds < 1 || seconds > SECONDS_MAX) {
-        fprintf(stderr, "ask HOST PORT SITE/GATEWAY DEVICE TEXT [SECONDS 1 to %d] [TASK]\n", SECONDS_MAX);
-        return USAGE;
+    static uint8_t in[DEVICE_IN_BYTES], out[DEVICE_OUT_BYTES];
+    static struct tg_ask ask;
+    static struct show show;
+    struct device_settings set;
+    struct tg_buffers buffers = {in, 0, out, sizeof out};
+    char id[TG_ID_BYTES];
+    int i;
+    settings_default(&set);
+    for (i = 1; i < argc; i++) {
+        if (!settings_take(&set, argv[i])) {
+            fprintf(stderr, "not a setting: %s\n", argv[i]);
+            return TG_USAGE;
+        }
     }
-    link.deadline = now_ms() + seconds * 1000;
-    tg_reader_init(&link.reader, link.in, sizeof link.in);
-    if (!open_link(&link, argv[1], argv[2])) {
-        fprintf(stderr, "cannot connect to %s port %s\n", argv[1], argv[2]);
-        return BROKEN;
+    buffers.in_cap = set.in_bytes;
+    tg_make_id(id, boot_number(), 1);
+    set.id = set.id != NULL ? set.id : id;
+    if (argc < 2 || set.port == NULL || !tg_ask_init(&ask, &set.ask, set.id, &buffers)) {
+        fprintf(stderr, "ask port=… [key=value …]: port is needed, and the prompt must fit %d bytes\n", DEVICE_OUT_BYTES);
+        return TG_USAGE;
     }
-    outcome = talk(&link, argv, argc > 7 ? argv[7] : NULL);
-    if (outcome == SILENT) {
-        fprintf(stderr, "no outcome within %ld s\n", seconds);
-    } else if (outcome != BROKEN) {
-        send_out(&link, tg_disconnect(link.out, sizeof link.out));
-    }
-    close(link.fd);
-    return (int)outcome;
+    printf("id %s\n", set.id);
+    fflush(stdout);
+    show_init(&show, set.ask.bare);
+    tg_ask_begin(&ask, show_frame, &show, now_ms());
+    run(&ask, &set);
+    show_end(&ask);
+    return (int)ask.outcome;
 }

@@ -1,0 +1,146 @@
+"""The examples: how each is built, and how it is run with given settings.
+
+A setting is what an example's settings file has; `run` passes it the way that the example takes it. What a device prints
+and its exit status are the same for all of them (see ../README.md)."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+EXAMPLES = HERE.parent
+RUN_SECONDS_MAX = 90
+
+
+class Result:
+    """What a run left: the exit status and the lines on stdout."""
+
+    def __init__(self, status, output):
+        self.status, self.output = status, output
+        self.lines = [line for line in output.splitlines() if line]
+
+    def said(self, word):
+        """What stands behind the word, for each line that begins with it."""
+        return [line[len(word) + 1 :] for line in self.lines if line.split(" ", 1)[0] == word]
+
+    @property
+    def id(self):
+        return (self.said("id") or [None])[0]
+
+    def answer(self):
+        """Route and text of the answer."""
+        route, _, body = (self.said("answer") or ["none "])[-1].partition(" ")
+        return route, body.replace("\\n", "\n").replace("\\r", "\r").replace("\\\\", "\\")
+
+
+class Run:
+    """A device that was started."""
+
+    def __init__(self, argv, env=None, cwd=None):
+        self.child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                      env={**os.environ, **(env or {})}, cwd=cwd)
+
+    def wait(self):
+        try:
+            output, _ = self.child.communicate(timeout=RUN_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            output, _ = self.child.communicate()
+            return Result(124, output.decode(errors="replace"))
+        return Result(self.child.returncode, output.decode(errors="replace"))
+
+
+def make(*arguments):
+    subprocess.run(["make", "-s", f"-j{os.cpu_count()}", *map(str, arguments)], check=True)
+
+
+def pairs(settings):
+    return [f"{key}={value}" for key, value in settings.items()]
+
+
+class Device:
+    """An example. `parts` are the cases that it has the parts for."""
+
+    level = 4
+    encodings = ("cbor",)
+    parts = frozenset({"bare", "stream", "buffer", "tasks"})
+    address = "127.0.0.1"
+    small_buffer = 220
+    elf = None
+
+    def checks(self, work):
+        """What is tried beside the cases: name and function."""
+        return []
+
+    def start(self, port, **settings):
+        return self.launch(port, {"host": self.address, "gateway": "mill/gw-3", **settings})
+
+    def run(self, port, **settings):
+        return self.start(port, **settings).wait()
+
+
+class Host(Device):
+    """c/host: the C files on this machine."""
+
+    name = "c-host"
+    folder = "c"
+
+    def build(self, work):
+        self.binary = work.build / "c" / "ask"
+        make("-C", EXAMPLES / "c", f"BUILD={work.build / 'c'}", self.binary)
+
+    def checks(self, work):
+        return [("unit tests", lambda: make("-C", EXAMPLES / "c", f"BUILD={work.build / 'c'}", "check"))]
+
+    def launch(self, port, settings):
+        return Run([str(self.binary), f"port={port}", *pairs(settings)])
+
+
+class Qemu(Device):
+    """A board in QEMU. Its network ends in one port: `restrict` cuts off all others."""
+
+    address = "10.0.2.100"
+    forwarded = 1883
+
+    def launch(self, port, settings):
+        relay = f"{sys.executable} {HERE / 'relay.py'} {port}"
+        arguments = [f"arg={pair.replace(' ', '+').replace(',', ',,')}" for pair in
+                     pairs({"port": self.forwarded, **settings})]
+        return Run([
+            "qemu-system-arm", "-M", "mps2-an385", "-display", "none", "-monitor", "none", "-serial", "stdio",
+            "-semihosting-config", ",".join(["enable=on,target=native,arg=fw", *arguments]),
+            "-nic", f"user,model=lan9118,restrict=on,guestfwd=tcp:{self.address}:{self.forwarded}-cmd:{relay}",
+            "-kernel", str(self.elf),
+        ])
+
+
+class CortexM(Qemu):
+    """c/cortex-m: bare metal, lwIP."""
+
+    name = "c-cortex-m"
+    folder = "c/cortex-m"
+
+    def build(self, work):
+        build_cortex_m(work)
+        self.elf = work.build / "cortex-m" / "plain.elf"
+
+
+class CortexMTls(CortexM):
+    """c/cortex-m with mbedTLS."""
+
+    name = "c-cortex-m-tls"
+    parts = frozenset({"tls", "stream"})
+
+    def build(self, work):
+        build_cortex_m(work)
+        self.elf = work.build / "cortex-m" / "tls.elf"
+
+
+def build_cortex_m(work):
+    work.sources("lwip", "mbedtls")
+    make("-C", EXAMPLES / "c/cortex-m", f"BUILD={work.build / 'cortex-m'}", f"LWIP={work.build / 'source/lwip'}",
+         f"MBEDTLS={work.build / 'source/mbedtls'}", f"CA={work.ca}")
+
+
+DEVICES = [Host, CortexM, CortexMTls]

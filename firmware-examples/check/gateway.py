@@ -1,0 +1,208 @@
+"""The real agent for the tests: on free loopback ports, with the shipped model, users, TLS, and a central broker that
+is never there."""
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import mqtt
+
+GATEWAY = "mill/gw-3"
+SERVER = "gateway.example"
+PASSWORD = "tide"
+# argon2id of PASSWORD with the least cost that the algorithm has, so that logins of tests are quick.
+HASH = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQx$jtUecPrxkknxaDISRhtOfCLjwGLu0iZqNkMTJIvSHyA"
+USERS = ["press-%d" % n for n in range(1, 9)]
+START_SECONDS_MAX = 60
+MODEL = Path(__file__).resolve().parents[2] / "agent/models/tide-edge.gguf"
+
+CONFIG = """
+site = "mill"
+gateway = "gw-3"
+data_dir = "{home}/data"
+[engine]
+model = "{model}"
+[door]
+listen = ["127.0.0.1:{port}"]
+listen_tls = ["127.0.0.1:{tls_port}"]
+cert = "{home}/server.pem"
+key = "{home}/server.key"
+users_file = "{home}/users"
+[bridge]
+url = "mqtt://127.0.0.1:{dead_port}"
+[tasks.action]
+cloud = "allowed"
+threshold = 0.0
+# Never sure enough: the cloud would be asked, were there a link.
+[tasks.intent]
+cloud = "allowed"
+threshold = 1.0
+"""
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def openssl(*arguments):
+    subprocess.run(["openssl", *arguments], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def make_ca(folder, name):
+    """A CA on P-256, kept as long as the folder: images have it built in."""
+    key, certificate = folder / f"{name}.key", folder / f"{name}.pem"
+    if not certificate.exists():
+        openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", str(key))
+        openssl("req", "-x509", "-new", "-key", str(key), "-subj", f"/CN={name}", "-days", "3650", "-out",
+                str(certificate))
+    return certificate
+
+
+def make_server(ca_folder, ca_name, folder, stem):
+    """A certificate for SERVER, signed by the CA."""
+    key, request, certificate = (str(folder / f"{stem}.{end}") for end in ("key", "csr", "pem"))
+    extensions = folder / f"{stem}.ext"
+    extensions.write_text(f"subjectAltName=DNS:{SERVER}\nextendedKeyUsage=serverAuth\n")
+    openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key + ".sec1")
+    openssl("pkcs8", "-topk8", "-nocrypt", "-in", key + ".sec1", "-out", key)
+    openssl("req", "-new", "-key", key, "-subj", f"/CN={SERVER}", "-out", request)
+    openssl("x509", "-req", "-in", request, "-CA", str(ca_folder / f"{ca_name}.pem"), "-CAkey",
+            str(ca_folder / f"{ca_name}.key"), "-CAcreateserial", "-days", "30", "-extfile", str(extensions),
+            "-out", certificate)
+
+
+class Gateway:
+    """`tidegate up`, until `close`."""
+
+    def __init__(self, binary, home, ca_folder):
+        home = Path(home)
+        make_server(ca_folder, "ca", home, "server")
+        self.port, self.tls_port = free_port(), free_port()
+        (home / "users").write_text("".join(f"{user}:{HASH}\n" for user in USERS))
+        config = home / "tidegate.toml"
+        config.write_text(CONFIG.format(home=home, model=MODEL, port=self.port, tls_port=self.tls_port, dead_port=free_port()))
+        self.log = home / "log"
+        with open(self.log, "wb") as log:
+            self.child = subprocess.Popen([binary, "up", "--config", str(config)], stdin=subprocess.DEVNULL,
+                                          stdout=log, stderr=log, start_new_session=True)
+        self._wait()
+
+    def _wait(self):
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while True:
+            if self.child.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("the gateway does not start:\n" + self.log.read_text()[-2000:])
+            try:
+                client = mqtt.Client(self.port, "local-wait")
+                client.subscribe(f"tg/v1/{GATEWAY}/state/health")
+                while b'"engine_ready":true' not in client.message(deadline - time.monotonic())[1]:
+                    pass
+                client.close()
+                return
+            except (OSError, ConnectionError):
+                time.sleep(0.02)
+
+    def record(self, device, prompt_id):
+        login = () if device.startswith("local-") else (device, PASSWORD)
+        return mqtt.record(self.port, GATEWAY, device, prompt_id, login)
+
+    def close(self):
+        try:
+            os.killpg(self.child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.child.wait()
+
+
+class Stranger:
+    """A TLS server whose certificate comes from a CA that no device knows."""
+
+    def __init__(self, folder):
+        make_ca(folder, "stranger")
+        make_server(folder, "stranger", folder, "stranger-server")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "stranger-server.pem", folder / "stranger-server.key")
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._serve, args=(context,), daemon=True).start()
+
+    def _serve(self, context):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            try:
+                sock.settimeout(5)
+                # A client that refuses the certificate never gets this far.
+                context.wrap_socket(sock, server_side=True).close()
+            except (OSError, ssl.SSLError):
+                sock.close()
+
+    def close(self):
+        self.listener.close()
+
+
+class Cut:
+    """A connection to the gateway that is cut once, when the outcome was on its way: the device gets neither the PUBACK of
+    its prompt nor the outcome. Later connections pass. Not listening before `open`."""
+
+    def __init__(self, to_port, port=None, cut=True):
+        self.to_port, self.port, self.cut = to_port, port or free_port(), cut
+        self.listener, self.connections, self.cuts = None, 0, 0
+
+    def open(self):
+        self.listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def _serve(self):
+        while True:
+            try:
+                device, _ = self.listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            far = socket.create_connection(("127.0.0.1", self.to_port))
+            first = self.cut and self.connections == 1
+            threading.Thread(target=self._pass, args=(device, far), daemon=True).start()
+            threading.Thread(target=self._back if first else self._pass, args=(far, device), daemon=True).start()
+
+    def _pass(self, source, target):
+        try:
+            while piece := source.recv(65536):
+                target.sendall(piece)
+        except OSError:
+            pass
+        for sock in (source, target):
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def _back(self, far, device):
+        reader = mqtt.Reader(far)
+        try:
+            while True:
+                kind, flags, body = reader.next(time.monotonic() + 60)
+                if kind in (mqtt.CONNACK, mqtt.SUBACK, mqtt.PINGRESP):
+                    device.sendall(mqtt.packet(kind, flags, body))
+                elif kind == mqtt.PUBLISH and b"answer" in mqtt.split_publish(flags, body)[2]:
+                    break
+        except (OSError, TimeoutError):
+            pass
+        self.cuts += 1
+        for sock in (far, device):
+            # A close alone waits for the thread that reads from it.
+            sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        if self.listener:
+            self.listener.close()
