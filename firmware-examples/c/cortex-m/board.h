@@ -9,9 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Milliseconds since the start; wraps after 49 days. */
+/* Milliseconds since the start, to 10; wraps after 49 days. */
 uint32_t board_now_ms(void);
-/* Waits for the next millisecond or interrupt. */
+/* Waits for the next tick, 2 ms at most. */
 void board_idle(void);
 /* The emulator's `/dev/urandom`. A real board has a generator of its own and must use it: TLS is worth nothing without. */
 bool board_random(void *out, size_t len);

@@ -1,0 +1,26 @@
+//! One prompt to a Tidegate gateway and its outcome, over MQTT 5 and CBOR, for devices without an allocator.
+//!
+//! [`Ask::run`] is the whole of it: it connects, subscribes, publishes, takes frames until the outcome is there, and
+//! connects again when the connection breaks. What differs between boards, a connection and a clock, comes in through
+//! [`Dial`] and [`Clock`].
+//!
+//! Invariants: the outcome is decided once and within `deadline_ms` and a grace; every wait has an end; the prompt is the
+//! same bytes with the same id on every attempt; a PUBACK leaves only after the frame was given to the caller.
+#![no_std]
+#![forbid(clippy::unwrap_used)]
+
+mod ask;
+mod cbor;
+mod frame;
+mod prompt;
+mod settings;
+mod show;
+mod stream;
+
+pub use ask::{Ask, Clock, Dial, End, Outcome};
+pub use cbor::{DEPTH_MAX, Text, item_len};
+pub use frame::{Body, Frame, decode};
+pub use prompt::{Control, Prompt};
+pub use settings::{Settings, SettingsError};
+pub use show::{Said, Shown};
+pub use stream::Stream;
