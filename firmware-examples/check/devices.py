@@ -143,4 +143,66 @@ def build_cortex_m(work):
          f"MBEDTLS={work.build / 'source/mbedtls'}", f"CA={work.ca}")
 
 
-DEVICES = [Host, CortexM, CortexMTls]
+
+RUST = EXAMPLES / "rust"
+
+
+def cargo(folder, target, *arguments, **env):
+    subprocess.run(["cargo", *arguments], check=True, cwd=folder,
+                   env={**os.environ, "CARGO_TARGET_DIR": str(target), **env})
+
+
+class RustHost(Device):
+    """rust/host: the device crate on this machine, MQTT 5."""
+
+    name = "rust-host"
+    level = 5
+
+    def build(self, work):
+        target = work.build / "rust-host"
+        cargo(RUST, target, "build", "--quiet", "--release", "--locked")
+        self.binary = target / "release/tidegate-ask"
+
+    def checks(self, work):
+        target = work.build / "rust-host"
+        return [("unit tests and golden payloads",
+                 lambda: cargo(RUST, target, "test", "--quiet", "--release", "--locked"))]
+
+    def launch(self, port, settings):
+        return Run([str(self.binary), f"port={port}", *pairs(settings)])
+
+
+class RustCortexM(Qemu):
+    """rust/cortex-m: bare metal, embassy, smoltcp, MQTT 5."""
+
+    name = "rust-cortex-m"
+    level = 5
+
+    def build(self, work):
+        target = work.build / "rust-cortex-m"
+        # Debian's and Ubuntu's own compiler with its sources: no other toolchain has to be fetched for this processor.
+        cargo(RUST / "cortex-m", target, "build", "--quiet", "--release", "--locked", "-Z", "build-std=core,alloc",
+              "--target", "thumbv7m-none-eabi", RUSTC="/usr/bin/rustc", RUSTC_BOOTSTRAP="1",
+              RUSTFLAGS="-C link-arg=-Tlink.x -C linker=arm-none-eabi-ld -C linker-flavor=ld")
+        self.elf = target / "thumbv7m-none-eabi/release/tidegate-cortex-m"
+
+
+class CPython(Device):
+    """micropython/, on CPython."""
+
+    name = "cpython"
+    encodings = ("cbor", "json")
+
+    def build(self, work):
+        pass
+
+    def checks(self, work):
+        golden = EXAMPLES.parent / "schemas/golden"
+        return [("golden payloads", lambda: subprocess.run(
+            [sys.executable, EXAMPLES / "micropython/test_golden.py", golden], check=True))]
+
+    def launch(self, port, settings):
+        return Run([sys.executable, "-B", str(EXAMPLES / "micropython/main.py"), f"port={port}", *pairs(settings)])
+
+
+DEVICES = [Host, CortexM, CortexMTls, RustHost, RustCortexM, CPython]

@@ -304,14 +304,15 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
                 }
             };
             pinged = false;
-            if header.remaining_len.value() > self.settings.packet_bytes_max {
-                return Err(Step::Lost("a packet larger than the gateway was told"));
-            }
             let event = self.step(client.poll_body(header), "half a packet and no more").await?;
-            let next = self.take(event.map_err(|_| Step::Lost("what came is no MQTT"))?);
+            let next = self.take(event.map_err(|error| match error {
+                MqttError::Alloc => Step::Lost("a packet larger than the gateway was told"),
+                _ => Step::Lost("what came is no MQTT"),
+            })?);
             match next {
                 Next::Acknowledge(packet, end) => {
-                    let done = client.manual_acknowledge(packet, ReasonCode::Success, &AckOptions::new());
+                    let options = AckOptions::new();
+                    let done = client.manual_acknowledge(packet, ReasonCode::Success, &options);
                     self.step(done, "the connection broke").await?.map_err(|_| Step::Lost("the connection broke"))?;
                     if let Some(end) = end {
                         return Ok(end);

@@ -1,0 +1,23 @@
+"""A board's settings, all in one place."""
+
+SETTINGS = {
+    "host": "192.0.2.10",  # the gateway's address
+    "port": 1883,
+    "gateway": "site/gateway",
+    "device": "press-7",
+    "user": None,
+    "password": None,
+    "will": None,  # a topic of yours, not below tg/
+    "text": "turn off the lights in the packing hall",
+    "task": None,  # else the gateway's default task
+    "id": None,  # else of boot number and counter
+    "encoding": "cbor",  # or "json"
+    "deadline_ms": 30000,
+    "max_tokens": 0,
+    "keep_alive_s": 30,
+    "attempts": 5,
+    "buffer": 4096,  # largest packet that is taken, in bytes
+    "stream": False,
+    "local": False,
+    "bare": False,  # plain text both ways: no id, so a repetition is a new prompt
+}
