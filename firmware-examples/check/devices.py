@@ -205,4 +205,29 @@ class CPython(Device):
         return Run([sys.executable, "-B", str(EXAMPLES / "micropython/main.py"), f"port={port}", *pairs(settings)])
 
 
-DEVICES = [Host, CortexM, CortexMTls, RustHost, RustCortexM, CPython]
+class MicroPython(Device):
+    """micropython/, unchanged, on the real MicroPython in Node."""
+
+    name = "micropython"
+    encodings = ("cbor", "json")
+
+    def build(self, work):
+        folder = work.folder("micropython", work.build)
+        for name in ("package.json", "package-lock.json"):
+            (folder / name).write_bytes((EXAMPLES / "micropython" / name).read_bytes())
+        self.modules = folder / "node_modules"
+        if not (self.modules / ".package-lock.json").exists():
+            subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], check=True, cwd=folder)
+
+    def _node(self, *arguments):
+        return ["node", str(EXAMPLES / "micropython/emulated/host.mjs"), str(self.modules), *arguments]
+
+    def checks(self, work):
+        golden = EXAMPLES.parent / "schemas/golden"
+        return [("golden payloads", lambda: subprocess.run(self._node(f"golden={golden}"), check=True))]
+
+    def launch(self, port, settings):
+        return Run(self._node(f"port={port}", *pairs(settings)))
+
+
+DEVICES = [Host, CortexM, CortexMTls, RustHost, RustCortexM, MicroPython, CPython]

@@ -214,7 +214,7 @@ class WrongGateway:
                 sock.sendall(mqtt.packet(mqtt.CONNACK, 0, b"\0\0" + (b"\0" if level == 5 else b"")))
             elif kind == mqtt.SUBSCRIBE:
                 sock.sendall(mqtt.packet(mqtt.SUBACK, 0, body[:2] + (b"\0" if level == 5 else b"") + b"\1"))
-                if self.last:
+                if self.last and self.script is not busy:
                     # As the real one does: a subscription gets what is not acknowledged.
                     self.script(Talk(sock, level, *self.last, number))
             elif kind == mqtt.PUBLISH:

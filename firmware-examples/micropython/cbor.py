@@ -5,6 +5,8 @@ import struct
 
 # Deepest nesting of a message; a deeper one is dropped, not followed: a small board has a small stack.
 DEPTH_MAX = 32
+# What a map becomes. MicroPython's dict keeps no order; who needs it puts OrderedDict here.
+MAP = dict
 
 
 def _head(major, n):
@@ -117,8 +119,8 @@ def _item(raw, at, depth):
 def utf8(piece):
     try:
         return piece.decode()
-    except Exception as error:  # UnicodeError is not everywhere a ValueError
-        raise ValueError("not UTF-8") from error
+    except Exception:  # UnicodeError is not everywhere a ValueError
+        raise ValueError("not UTF-8")
 
 
 def _simple(info, n):
@@ -154,4 +156,4 @@ def _collect(major, items):
         return (b"" if major == 2 else "").join(items)
     if len(items) % 2 or any(isinstance(key, (list, dict)) for key in items[::2]):
         raise ValueError("not a map")
-    return dict(zip(items[::2], items[1::2]))
+    return MAP(zip(items[::2], items[1::2]))

@@ -5,6 +5,9 @@ import json
 import os
 import sys
 
+from collections import OrderedDict
+
+import cbor
 from cbor import cbor_decode, cbor_encode
 from tidegate import frame
 
@@ -44,7 +47,7 @@ def check_json(name, raw):
 
 
 def main(folder):
-    seen = 0
+    cbor.MAP, seen = OrderedDict, 0
     for name in sorted(os.listdir(folder)):
         if not name.endswith((".cbor", ".json")):
             continue

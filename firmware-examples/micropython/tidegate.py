@@ -97,17 +97,17 @@ class Link:
             self.sock.connect(socket.getaddrinfo(host, port)[0][-1])
             # TLS: a function that wraps the socket and checks chain and name.
             self.sock = wrap(self.sock) if wrap else self.sock
-        except OSError as error:
+        except OSError:
             self.close()
-            raise Lost("no connection") from error
+            raise Lost("no connection")
 
     def send(self, data):
         try:
             view = memoryview(data)
             while len(view):
                 view = view[self.sock.send(view) :]
-        except OSError as error:
-            raise Lost("the connection broke") from error
+        except OSError:
+            raise Lost("the connection broke")
 
     def _more(self, wait_ms):
         """False: nothing came in time."""
@@ -118,7 +118,7 @@ class Link:
             # A timeout is an OSError of several numbers, and of several classes.
             if error.args and error.args[0] in (11, 110, 116, "timed out", "The read operation timed out"):
                 return False
-            raise Lost("the connection broke") from error
+            raise Lost("the connection broke")
         if not piece:
             raise Lost("the connection broke")
         self.got += piece
