@@ -459,7 +459,7 @@ void tg_ask_received(struct tg_ask *ask, size_t len, uint32_t now)
 
 static void keep_alive(struct tg_ask *a)
 {
-    uint32_t half_ms = a->set.keep_alive_s * 500u;
+    uint32_t half_ms = (uint32_t)a->set.keep_alive_s * 500u;
     size_t cap;
     uint8_t *out = room(a, &cap);
     if (a->pinged && passed(a, a->sent_at) >= half_ms) {

@@ -159,9 +159,9 @@ void tg_reader_init(struct tg_reader *reader, uint8_t *buf, size_t cap)
 static void tidy(struct tg_reader *r)
 {
     size_t drop = r->taken;
-    size_t skipped = r->len - drop < r->skip ? r->len - drop : r->skip;
+    size_t skipped = r->len - drop < r->skip ? r->len - drop : (size_t)r->skip;
     drop += skipped;
-    r->skip -= skipped;
+    r->skip -= (uint32_t)skipped;
     r->taken = 0;
     r->len -= drop;
     if (drop > 0 && r->len > 0) {
@@ -238,9 +238,19 @@ static enum tg_status open_packet(struct tg_packet *p, uint8_t first, const uint
     }
 }
 
+/* Where size_t has 16 bits a length may be more than it holds. */
+static size_t as_size(uint32_t len)
+{
+#if SIZE_MAX < UINT32_MAX
+    return len < SIZE_MAX ? (size_t)len : SIZE_MAX;
+#else
+    return len;
+#endif
+}
+
 enum tg_status tg_reader_next(struct tg_reader *reader, struct tg_packet *packet)
 {
-    size_t body = 0;
+    uint32_t body = 0; /* up to 28 bits, also where size_t has 16 */
     size_t head = 1;
     tidy(reader);
     if (reader->skip > 0) {
@@ -253,7 +263,7 @@ enum tg_status tg_reader_next(struct tg_reader *reader, struct tg_packet *packet
         if (head >= reader->len) {
             return TG_MORE;
         }
-        body |= (size_t)(reader->buf[head] & 0x7f) << (7 * (head - 1));
+        body |= (uint32_t)(reader->buf[head] & 0x7f) << (7 * (head - 1));
         if ((reader->buf[head] & 0x80) == 0) {
             break;
         }
@@ -264,16 +274,17 @@ enum tg_status tg_reader_next(struct tg_reader *reader, struct tg_packet *packet
     }
     if (reader->cap < head + body) {
         if (reader->buf[0] >> 4 != TG_PUBLISH
-            || open_packet(packet, reader->buf[0], reader->buf + head, reader->len - head, body) != TG_OK) {
+            || open_packet(packet, reader->buf[0], reader->buf + head, reader->len - head,
+                           as_size(body)) != TG_OK) {
             return TG_BAD;
         }
         packet->payload = NULL;
         reader->taken = reader->len;
-        reader->skip = head + body - reader->len;
+        reader->skip = (uint32_t)(head + body - reader->len);
         return TG_TOO_LARGE;
     }
-    reader->taken = head + body;
-    return open_packet(packet, reader->buf[0], reader->buf + head, body, body);
+    reader->taken = head + (size_t)body;
+    return open_packet(packet, reader->buf[0], reader->buf + head, (size_t)body, (size_t)body);
 }
 
 /* ---- CBOR (RFC 8949): a prompt ---- */

@@ -66,7 +66,7 @@ struct tg_packet {
     const char *topic;        /* PUBLISH */
     size_t topic_len;
     const uint8_t *payload;   /* PUBLISH; NULL with TG_TOO_LARGE */
-    size_t payload_len;       /* as it was sent, also with TG_TOO_LARGE */
+    size_t payload_len;       /* as it was sent, also with TG_TOO_LARGE; at most SIZE_MAX */
 };
 
 /* Puts packets together from whatever pieces the network gives. `cap` must hold a topic and 9 bytes at least. */
@@ -75,7 +75,7 @@ struct tg_reader {
     size_t cap;
     size_t len;               /* bytes received and not yet consumed */
     size_t taken;             /* bytes of the packet given out last */
-    size_t skip;              /* bytes still to come of a packet that does not fit */
+    uint32_t skip;            /* bytes still to come of a packet that does not fit */
 };
 
 void tg_reader_init(struct tg_reader *reader, uint8_t *buf, size_t cap);

@@ -230,4 +230,19 @@ class MicroPython(Device):
         return Run(self._node(f"port={port}", *pairs(settings)))
 
 
-DEVICES = [Host, CortexM, CortexMTls, RustHost, RustCortexM, MicroPython, CPython]
+class Mega(Device):
+    """arduino/: the sketch with the real Arduino core in simavr, behind a serial modem."""
+
+    name = "arduino-mega"
+    parts = frozenset({"bare", "stream", "buffer"})
+
+    def build(self, work):
+        folder = work.build / "mega"
+        make("-C", EXAMPLES / "arduino", f"BUILD={folder}")
+        self.elf, self.board = folder / "mega.elf", folder / "mega-board"
+
+    def launch(self, port, settings):
+        return Run([str(self.board), str(self.elf), self.address, str(port), *pairs(settings)])
+
+
+DEVICES = [Host, CortexM, CortexMTls, RustHost, RustCortexM, MicroPython, CPython, Mega]

@@ -13,8 +13,10 @@
 #define DEVICE_DEADLINE_MS 30000u
 #define DEVICE_KEEP_ALIVE_S 30
 #define DEVICE_ATTEMPTS_MAX 5
+#ifndef DEVICE_IN_BYTES
 #define DEVICE_IN_BYTES 4096              /* largest packet that is taken */
 #define DEVICE_OUT_BYTES 1024             /* prompt, topic and a PUBACK */
+#endif
 
 struct device_settings {
     struct tg_settings ask;

@@ -11,7 +11,9 @@
 void show_frame(void *with, enum tg_said what, const uint8_t *frame, size_t len);
 
 /* Room for a streamed text to be shown while it grows. */
+#ifndef SHOW_BYTES_MAX
 #define SHOW_BYTES_MAX 512
+#endif
 
 struct show {
     bool bare;
