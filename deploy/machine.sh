@@ -10,11 +10,29 @@ libclang-dev|glob:/usr/lib/llvm-*/lib/clang/*/include/stddef.h|reads the headers
 mosquitto|file:/usr/sbin/mosquitto|is the central broker of the demo and the tests
 mosquitto-clients|command:mosquitto_pub|shows that any MQTT client will do
 '
+# What the tests of the firmware examples need besides, in the same form.
+MACHINE_FIRMWARE_PARTS='
+python3|command:python3|drives the tests of the firmware examples
+openssl|command:openssl|makes the certificates of those tests
+gcc-arm-none-eabi|command:arm-none-eabi-gcc|compiles the C example for Cortex-M
+libnewlib-arm-none-eabi|file:/usr/lib/arm-none-eabi/newlib/nano.specs|is the C library of that example
+qemu-system-arm|command:qemu-system-arm|is the Cortex-M board
+dpkg-dev|command:dpkg-source|unpacks the sources of lwIP and mbedTLS
+rustc-web|file:/usr/bin/rustc|compiles the Rust example for Cortex-M
+rust-web-src|file:/usr/lib/rustlib/src/rust/library/core/Cargo.toml|is the core library of that example
+gcc-avr|command:avr-gcc|compiles the Arduino example
+avr-libc|file:/usr/lib/avr/include/avr/io.h|is the C library of that example
+arduino-core-avr|file:/usr/share/arduino/hardware/arduino/avr/cores/arduino/Arduino.h|is the Arduino core
+libsimavr-dev|file:/usr/include/simavr/sim_avr.h|is the Arduino board
+libelf-dev|file:/usr/include/libelf.h|reads the image for that board
+nodejs|command:node|runs MicroPython
+npm|command:npm|fetches MicroPython
+'
 
 machine_has() {
     case $1 in
     command:*) command -v "${1#command:}" >/dev/null ;;
-    file:*) [ -x "${1#file:}" ] ;;
+    file:*) [ -r "${1#file:}" ] ;;
     glob:*) compgen -G "${1#glob:}" >/dev/null ;;
     esac
 }
@@ -41,9 +59,10 @@ machine_install() {
     return "$status"
 }
 
-# Installs the parts that are missing.
+# Installs the parts that are missing; `firmware` asks for those of the firmware examples too.
 machine_prepare() {
-    local package sign why missing=()
+    local package sign why missing=() parts=$MACHINE_PARTS
+    if [ "${1-}" = firmware ]; then parts+=$MACHINE_FIRMWARE_PARTS; fi
     if ! command -v cargo >/dev/null; then
         echo 'cargo is missing: install Rust from https://rustup.rs, then run this again' >&2
         return 1
@@ -53,7 +72,7 @@ machine_prepare() {
         machine_has "$sign" && continue
         echo "missing: $package, which $why" >&2
         missing+=("$package")
-    done <<<"$MACHINE_PARTS"
+    done <<<"$parts"
     [ ${#missing[@]} -gt 0 ] || return 0
     if ! command -v apt-get >/dev/null; then
         echo "this machine has no apt-get: install ${missing[*]} by its own means, then run this again" >&2

@@ -163,7 +163,7 @@ def wrong_bytes(script):
     def case(device, _world):
         gateway = wrong.WrongGateway(script)
         # Where nothing comes, the device's own deadline must end it.
-        deadline_ms = 20000 if 0 in statuses or 2 in statuses else 3000
+        deadline_ms = 20000 if 0 in statuses or 2 in statuses else 1000
         streams = {"stream": 1} if script is wrong.gaps and "stream" in device.parts else {}
         result = device.run(gateway.port, device="press-1", text=TEXT, id="t-1", attempts=3, deadline_ms=deadline_ms,
                             **streams)

@@ -126,7 +126,7 @@ static void dial()
     } else if (digitalRead(PIN_DCD) == HIGH) {
         opening = false;
         tg_ask_opened(&ask, millis());
-    } else if (millis() - since >= 5000u) {
+    } else if (millis() - since >= 2500u) {
         hang_up("the modem finds nobody");
     }
 }

@@ -16,7 +16,9 @@ use rust_mqtt::client::options::{
 use rust_mqtt::client::{Client, MqttError};
 use rust_mqtt::config::KeepAlive;
 use rust_mqtt::io::Transport;
-use rust_mqtt::types::{IdentifiedQoS, MqttBinary, MqttString, PacketIdentifier, QoS, ReasonCode, TopicFilter, TopicName};
+use rust_mqtt::types::{
+    IdentifiedQoS, MqttBinary, MqttString, PacketIdentifier, QoS, ReasonCode, TopicFilter, TopicName,
+};
 
 /// One step of a connection: opening it, CONNACK, SUBACK, the rest of a packet.
 const STEP_MS: u32 = 20_000;
@@ -212,7 +214,8 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
     async fn connect<N: Transport>(&self, client: &mut Mqtt<'_, N>, link: N) -> Result<(), Step> {
         let keep_alive = NonZero::new(self.settings.keep_alive_s).map_or(KeepAlive::Infinite, KeepAlive::Seconds);
         let mut options = ConnectOptions::new().clean_start().keep_alive(keep_alive).request_problem_information();
-        options = options.maximum_packet_size(NonZero::new(self.settings.packet_bytes_max).unwrap_or(NonZero::<u32>::MIN));
+        options =
+            options.maximum_packet_size(NonZero::new(self.settings.packet_bytes_max).unwrap_or(NonZero::<u32>::MIN));
         if let (Some(user), Some(password)) = (self.settings.user, self.settings.password) {
             options = options.user_name(text(user)?);
             options = options.password(MqttBinary::from_slice(password.as_bytes()).map_err(|_| unfit())?);

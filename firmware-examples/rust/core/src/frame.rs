@@ -74,11 +74,9 @@ pub fn decode(payload: &[u8]) -> Option<(Option<&str>, Frame<'_>)> {
     let [position, eta_ms, attempt, seq, retry_after_ms] = fields.numbers;
     let frame = match fields.kind? {
         "accepted" => Frame::Accepted { position: position?, eta_ms: eta_ms? },
-        "token" => Frame::Token {
-            attempt: u32::try_from(attempt?).ok()?,
-            seq: u32::try_from(seq?).ok()?,
-            text: fields.text?,
-        },
+        "token" => {
+            Frame::Token { attempt: u32::try_from(attempt?).ok()?, seq: u32::try_from(seq?).ok()?, text: fields.text? }
+        }
         "answer" => Frame::Answer {
             body: fields.text.map(Body::Text).or(fields.json.map(Body::Json))?,
             route: fields.route.unwrap_or("-"),
