@@ -13,6 +13,7 @@ mosquitto-clients|command:mosquitto_pub|shows that any MQTT client will do
 # What the tests of the firmware examples need besides, in the same form.
 MACHINE_FIRMWARE_PARTS='
 python3|command:python3|drives the tests of the firmware examples
+python3-venv|glob:/usr/lib/python3*/ensurepip/__init__.py|keeps the packages of the Python fleet apart
 openssl|command:openssl|makes the certificates of those tests
 gcc-arm-none-eabi|command:arm-none-eabi-gcc|compiles the C example for Cortex-M
 libnewlib-arm-none-eabi|file:/usr/lib/arm-none-eabi/newlib/nano.specs|is the C library of that example

@@ -180,6 +180,15 @@ def wrong_bytes(script):
     return case
 
 
+def a_fleet_loses_nothing(device, world):
+    """Each pattern of arrivals, with connections cut; the fleet's own audit is by `fetch`."""
+    for arrivals, cuts in (("burst", 0), ("poisson", 0.3), ("steady", 0.3)):
+        result = device.run(world.gateway.port, name=f"local-{arrivals}", arrivals=arrivals, cuts=cuts, devices=4,
+                            prompts=3, rate=4, deadline_ms=PATIENT_MS, text=TEXT)
+        check(result.status == 0, "status", result.status, result.output)
+        check("fleet: 12 prompts, 12 answers, 0 errors" in result.output, result.output)
+
+
 PLAIN = [
     a_prompt_is_answered, after_a_cut_the_same_id_gets_the_stored_outcome, absent_then_there, absent,
     a_wrong_password_is_refused_and_said, a_topic_of_others_is_refused_and_said, eight_devices_at_once,
@@ -200,5 +209,7 @@ def of(device):
     """The cases of a device."""
     if "tls" in device.parts:
         return TLS
+    if "fleet" in device.parts:
+        return [a_fleet_loses_nothing]
     parts = [case for part, cases in BY_PART.items() if part in device.parts for case in cases]
     return PLAIN + parts + [wrong_bytes(script) for script in wrong.SCRIPTS]

@@ -245,4 +245,23 @@ class Mega(Device):
         return Run([str(self.board), str(self.elf), self.address, str(port), *pairs(settings)])
 
 
-DEVICES = [Host, CortexM, CortexMTls, RustHost, RustCortexM, MicroPython, CPython, Mega]
+class Fleet(Device):
+    """python-fleet/: many devices on paho-mqtt and cbor2, MQTT 5. It takes its own cases."""
+
+    name = "python-fleet"
+    level = 5
+    parts = frozenset({"fleet"})
+
+    def build(self, work):
+        folder = work.build / "fleet"
+        self.python = folder / "bin/python"
+        if not (folder / "lib").exists() or not list(folder.glob("lib/*/site-packages/paho")):
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+            subprocess.run([self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+                            "-r", EXAMPLES / "python-fleet/requirements.txt"], check=True)
+
+    def launch(self, port, settings):
+        return Run([str(self.python), "-B", str(EXAMPLES / "python-fleet/fleet.py"), f"port={port}", *pairs(settings)])
+
+
+DEVICES = [Host, CortexM, CortexMTls, RustHost, RustCortexM, MicroPython, CPython, Mega, Fleet]

@@ -1,5 +1,7 @@
 //! The life of one prompt over as many connections as it takes.
 
+use crate::board::{Clock, Dial, End, Outcome};
+use crate::bounded::Bounded;
 use crate::frame::{Frame, decode};
 use crate::prompt::Prompt;
 use crate::settings::Settings;
@@ -36,49 +38,6 @@ const PROMPT_BYTES: usize = 1024;
 /// What the MQTT client keeps of one packet; it is used anew for each.
 const BUFFER_BYTES: usize = 4096;
 
-/// How a connection comes about.
-pub trait Dial {
-    /// A connection. It may borrow the dialler's buffers.
-    type Link<'l>: Transport
-    where
-        Self: 'l;
-
-    /// Opens one. `None`: nobody is there.
-    fn open(&mut self) -> impl Future<Output = Option<Self::Link<'_>>>;
-}
-
-/// What time it is.
-pub trait Clock {
-    /// Milliseconds since some moment.
-    fn now_ms(&self) -> u64;
-    /// Waits.
-    fn sleep_ms(&self, ms: u32) -> impl Future<Output = ()>;
-}
-
-/// How it ended; also the exit status of a program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// With an answer.
-    Answered = 0,
-    /// No outcome in time.
-    Silent = 1,
-    /// The gateway said why there is none.
-    Refused = 2,
-    /// No connection.
-    Unreachable = 3,
-    /// The prompt does not fit, or a setting is none.
-    Usage = 64,
-}
-
-/// The outcome, and what decided it in words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct End {
-    /// How it ended.
-    pub outcome: Outcome,
-    /// What decided it.
-    pub why: &'static str,
-}
-
 /// How one connection ended.
 enum Step {
     Decided(End),
@@ -86,32 +45,7 @@ enum Step {
 }
 
 type Mqtt<'c, N> = Client<'c, 'c, N, BumpBuffer<'c>, 1, 8, 1, 1, 1, 0, 0>;
-type Topic = heapless_text::Text<TOPIC_BYTES>;
-
-/// A text of bounded size, for topics.
-mod heapless_text {
-    /// At most `N` bytes of UTF-8.
-    pub(super) struct Text<const N: usize>([u8; N], usize);
-
-    impl<const N: usize> Text<N> {
-        pub(super) const fn new() -> Self {
-            Self([0; N], 0)
-        }
-
-        pub(super) fn as_str(&self) -> &str {
-            core::str::from_utf8(&self.0[..self.1]).unwrap_or("")
-        }
-    }
-
-    impl<const N: usize> core::fmt::Write for Text<N> {
-        fn write_str(&mut self, s: &str) -> core::fmt::Result {
-            let place = self.0.get_mut(self.1..self.1 + s.len()).ok_or(core::fmt::Error)?;
-            place.copy_from_slice(s.as_bytes());
-            self.1 += s.len();
-            Ok(())
-        }
-    }
-}
+type Topic = Bounded<TOPIC_BYTES>;
 
 /// One prompt and what is known of it.
 pub struct Ask<'a, C, S> {

@@ -10,6 +10,8 @@
 #![forbid(clippy::unwrap_used)]
 
 mod ask;
+mod board;
+mod bounded;
 mod cbor;
 mod frame;
 mod prompt;
@@ -17,7 +19,8 @@ mod settings;
 mod show;
 mod stream;
 
-pub use ask::{Ask, Clock, Dial, End, Outcome};
+pub use ask::Ask;
+pub use board::{Clock, Dial, End, Outcome};
 pub use cbor::{DEPTH_MAX, Text, item_len};
 pub use frame::{Body, Frame, decode};
 pub use prompt::{Control, Prompt};

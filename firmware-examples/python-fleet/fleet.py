@@ -1,0 +1,184 @@
+"""N simulated devices: arrival patterns, faults, and an audit of every prompt. The load generator for a gateway, and the
+reference for devices with Linux.
+
+  fleet.py host=127.0.0.1 port=1883 gateway=site/gateway devices=8 prompts=5 arrivals=poisson rate=1 cuts=0.2
+
+arrivals: `steady`, `poisson` or `burst` (all at once); rate is prompts a second per device; cuts is the share of prompts
+after which the connection is cut before anything came back. The last line is the audit; the exit status is 0 only when each
+prompt has exactly one outcome and the gateway's own record (`fetch`) says the same."""
+
+import os
+import random
+import sys
+import threading
+import time
+
+import cbor2
+import paho.mqtt.client as mqtt
+
+SETTINGS = {
+    "host": "127.0.0.1", "port": 1883, "gateway": "site/gateway", "name": "local-fleet", "user": "", "password": "",
+    "devices": 8, "prompts": 5, "arrivals": "poisson", "rate": 1.0, "cuts": 0.0, "seed": 1, "deadline_ms": 30000,
+    "text": "turn off the lights in the packing hall", "stream": 0,
+}
+# What comes after the deadline of the last prompt still counts.
+GRACE_S = 5
+# Publishes of one prompt.
+ATTEMPTS_MAX = 5
+MAX_BYTES = 16384
+
+
+class Device:
+    """One MQTT 5 client with its ledger. paho calls back in a thread of its own; `lock` guards what both touch."""
+
+    def __init__(self, settings, number):
+        self.set, self.name = settings, "%s-%d" % (settings["name"], number)
+        self.dice = random.Random("%s %s" % (settings["seed"], number))
+        self.boot = os.urandom(4).hex()
+        self.lock, self.changed = threading.Lock(), threading.Condition()
+        self.open, self.outcomes, self.records, self.repeats, self.strange = {}, {}, {}, 0, 0
+        self.cut_ids, self.connected = set(), threading.Event()
+        self.client = self._client()
+
+    def _client(self):
+        client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=self.name, protocol=mqtt.MQTTv5)
+        if self.set["user"]:
+            client.username_pw_set(self.set["user"], self.set["password"])
+        client.will_set("fleet/%s" % self.name, b"lost", qos=1)
+        client.reconnect_delay_set(1, 8)
+        client.manual_ack_set(True)
+        client.on_connect, client.on_message, client.on_disconnect = self._on_connect, self._on_message, self._on_gone
+        return client
+
+    def _topic(self, what):
+        return "tg/v1/%s/%s/%s" % (self.set["gateway"], what, self.name)
+
+    def _on_connect(self, client, _with, _flags, reason, _properties):
+        if reason.is_failure:
+            print(self.name, "is refused:", reason, flush=True)
+            return
+        client.subscribe(self._topic("answer"), qos=1)
+        with self.lock:
+            again = [(i, p) for i, p in self.open.items() if i not in self.outcomes]
+        for prompt_id, payload in again:
+            # The same bytes with the same id: answered once.
+            client.publish(self._topic("prompt"), payload, qos=1)
+        self.connected.set()
+
+    def _on_gone(self, *_):
+        self.connected.clear()
+
+    def _on_message(self, client, _with, message):
+        try:
+            frame = cbor2.loads(message.payload)
+            prompt_id, kind = frame.get("id"), frame.get("kind")
+        except (cbor2.CBORDecodeError, AttributeError):
+            prompt_id = kind = None
+            self.strange += 1
+        if kind in ("answer", "error") and not frame.get("provisional"):
+            self._outcome(prompt_id, kind, frame)
+        # Only now: acknowledged means taken.
+        client.ack(message.mid, message.qos)
+
+    def _outcome(self, prompt_id, kind, frame):
+        said = (kind, repr(frame.get("text", frame.get("json", frame.get("code")))))
+        with self.changed:
+            if prompt_id not in self.open:
+                self.strange += 1
+            elif prompt_id in self.outcomes:
+                # The same outcome may come twice; a second one may not.
+                self.repeats += 1
+                self.records[prompt_id] = said
+            else:
+                self.outcomes[prompt_id] = said
+            self.changed.notify_all()
+
+    def _pause(self):
+        if self.set["arrivals"] == "burst":
+            return 0
+        return 1 / self.set["rate"] if self.set["arrivals"] == "steady" else self.dice.expovariate(self.set["rate"])
+
+    def _ask(self, number):
+        prompt_id = "%s-%d" % (self.boot, number)
+        prompt = {"id": prompt_id, "input": self.set["text"], "max_bytes": MAX_BYTES, "deadline_ms": self.set["deadline_ms"]}
+        if self.set["stream"]:
+            prompt["stream"] = True
+        payload = cbor2.dumps(prompt)
+        with self.lock:
+            self.open[prompt_id] = payload
+        self.client.publish(self._topic("prompt"), payload, qos=1)
+        if self.dice.random() < self.set["cuts"]:
+            self.cut_ids.add(prompt_id)
+            # No DISCONNECT: as if the radio were gone. paho connects again by itself.
+            if sock := self.client.socket():
+                sock.shutdown(2)
+
+    def run(self):
+        self.client.connect_async(self.set["host"], self.set["port"], keepalive=30)
+        self.client.loop_start()
+        self.connected.wait(30)
+        for number in range(1, self.set["prompts"] + 1):
+            time.sleep(self._pause())
+            self._ask(number)
+        end = time.monotonic() + self.set["deadline_ms"] / 1000 + GRACE_S
+        self._wait(end, lambda: len(self.outcomes) == len(self.open))
+        self._audit()
+        self.client.disconnect()
+        self.client.loop_stop()
+
+    def _wait(self, end, done):
+        with self.changed:
+            while not done() and time.monotonic() < end:
+                self.changed.wait(max(min(end - time.monotonic(), 1), 0))
+
+    def _audit(self):
+        """Asks the gateway for its record of each prompt, one by one: `fetch` is a QoS 1 copy."""
+        self.connected.wait(30)
+        self.records.clear()
+        for prompt_id in self.open:
+            for _ in range(ATTEMPTS_MAX):
+                self.client.publish(self._topic("control"), cbor2.dumps({"op": "fetch", "id": prompt_id}), qos=1)
+                self._wait(time.monotonic() + 5, lambda: prompt_id in self.records)
+                if prompt_id in self.records:
+                    break
+
+    def faults(self):
+        """What is not as it must be, in words."""
+        for prompt_id in self.open:
+            if prompt_id not in self.outcomes:
+                yield "%s %s has no outcome" % (self.name, prompt_id)
+            elif self.records.get(prompt_id) != self.outcomes[prompt_id]:
+                yield "%s %s: the device has %s, the gateway %s" % (
+                    self.name, prompt_id, self.outcomes[prompt_id], self.records.get(prompt_id))
+
+
+def settings(pairs):
+    found = dict(SETTINGS)
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        if key not in found:
+            raise SystemExit("not a setting: " + pair)
+        found[key] = type(found[key])(value)
+    return found
+
+
+def main(pairs):
+    devices = [Device(settings(pairs), number) for number in range(1, settings(pairs)["devices"] + 1)]
+    threads = [threading.Thread(target=device.run) for device in devices]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    faults = [fault for device in devices for fault in device.faults()]
+    for fault in faults:
+        print(fault)
+    answers = sum(kind == "answer" for device in devices for kind, _ in device.outcomes.values())
+    print("fleet: %d prompts, %d answers, %d errors, %d cuts, %d faults" % (
+        sum(len(device.open) for device in devices), answers,
+        sum(len(device.outcomes) for device in devices) - answers,
+        sum(len(device.cut_ids) for device in devices), len(faults)))
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
