@@ -2,6 +2,7 @@
 
 use crate::auth::Logins;
 use crate::backend::{self, Statement, StatementKind};
+use crate::codec::QoS;
 use crate::config::DoorConfig;
 use crate::error::{DoorError, DoorFailure};
 use crate::hall::{Hall, Mail, Note};
@@ -154,7 +155,9 @@ impl Door {
 
     /// Publishes on the general side, once.
     pub fn publish_event(&self, topic: String, payload: Bytes) {
-        let statement = Statement { topic, payload, kind: StatementKind::Will { retain: false } };
+        // Said once like a will, and like one it waits for a backend that is away.
+        let kind = StatementKind::Will { qos: QoS::AtLeastOnce, retain: false, properties: Box::default() };
+        let statement = Statement { topic, payload, kind };
         if self.shared.backend.statements.try_send(statement).is_err() {
             count(&self.shared.counters.dropped_frames);
         }

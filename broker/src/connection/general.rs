@@ -353,7 +353,7 @@ impl General {
         if let State::Opening(opening) = &mut self.state
             && let Ok(link) = opening.await
         {
-            self.opened(link);
+            self.opened(Box::new(link));
             self.go_on();
         }
         if let State::Up(link) = self.state {

@@ -50,7 +50,7 @@ impl Settled {
         match &self.outcome {
             Outcome::Backend(taken) => taken.reason < reason::UNSPECIFIED,
             Outcome::Repeated | Outcome::Verdict { verdict: Verdict::Kept { .. }, .. } => true,
-            Outcome::Lost | Outcome::Denied(_) | Outcome::Verdict { .. } => false,
+            Outcome::Lost | Outcome::Unkept(_) | Outcome::Denied(_) | Outcome::Verdict { .. } => false,
         }
     }
 }
