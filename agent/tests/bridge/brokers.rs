@@ -117,16 +117,29 @@ pub(crate) fn only_three(target: u16) -> u16 {
     proxy(target, Arc::new(filter))
 }
 
-/// A broker that, while the switch is on, answers pings and swallows everything else.
+/// A broker that, while the switch is on, answers pings, acknowledges publishes, and carries nothing.
 pub(crate) fn deaf(target: u16, switch: Arc<AtomicBool>) -> u16 {
     let filter = move |packet: &[u8], near: &mut TcpStream| {
         if !switch.load(Ordering::SeqCst) {
             return true;
         }
-        if packet[0] == 0xc0 {
-            let _ = near.write_all(&[0xd0, 0]);
+        match packet[0] {
+            0xc0 => drop(near.write_all(&[0xd0, 0])),
+            publish if publish & 0xf6 == 0x32 => {
+                let [high, low] = packet_id(packet);
+                drop(near.write_all(&[0x40, 2, high, low]));
+            }
+            _ => {}
         }
         false
     };
     proxy(target, Arc::new(filter))
+}
+
+/// The packet id of a QoS 1 publish: behind its topic.
+fn packet_id(publish: &[u8]) -> [u8; 2] {
+    let header = 1 + publish[1..].iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+    let topic = usize::from(u16::from_be_bytes([publish[header], publish[header + 1]]));
+    let at = header + 2 + topic;
+    [publish[at], publish[at + 1]]
 }
