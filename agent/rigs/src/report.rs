@@ -154,6 +154,14 @@ mod tests {
     }
 
     #[test]
+    fn nothing_lost_does_not_hide_what_failed() {
+        let checks = [Check::at_most("lost", 0.0, 0.0, "items"), Check::at_least("rate", 8.0, 10.0, "items/s")];
+        assert_eq!(last_line("rig", &checks), "rig: 8.00 items/s (bar 10.00) FAIL");
+        let checks = [Check::at_most("lost", 1.0, 0.0, "items"), Check::at_least("rate", 8.0, 10.0, "items/s")];
+        assert_eq!(last_line("rig", &checks), "rig: 1.00 items (bar 0.00) FAIL");
+    }
+
+    #[test]
     fn no_figure_and_no_number_fail() {
         assert_eq!(last_line("rig", &[]), "rig: 0 figures (bar 1) FAIL");
         assert!(!Check::at_most("nan", f64::NAN, 1.0, "ms").passes());

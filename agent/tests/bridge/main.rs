@@ -9,6 +9,6 @@ mod intake;
 mod link;
 mod tools;
 
-#[allow(dead_code, reason = "shared with the tests of the whole way")]
+#[allow(dead_code, unused_imports, reason = "shared with the tests of the whole way")]
 #[path = "../whole_way/support/mod.rs"]
 mod support;

@@ -10,8 +10,6 @@ use std::time::{Duration, Instant};
 const PUBLISHES_MAX: usize = 64;
 /// What a broker of MQTT 3.1.1 is sent at once: the default of most, and such brokers cannot say.
 const PUBLISHES_OF_THREE: usize = 20;
-/// Places that telemetry leaves free, for an escalation that comes now.
-const KEPT_FREE: usize = 1;
 /// Bytes under way at first: two large escalations.
 const BYTES_FIRST: usize = 64 * 1024;
 /// Bytes under way at least: one publish goes in any case, others join it up to here.
@@ -26,15 +24,6 @@ const PAUSE_LEAST: Duration = Duration::from_secs(1);
 const PAUSE_MOST: Duration = Duration::from_secs(60);
 /// What our own client gets to empty its queue.
 const BREATH: Duration = Duration::from_millis(20);
-
-/// What wants to cross.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lane {
-    /// Escalations, and what we say of ourselves.
-    First,
-    /// What crosses by rule.
-    Second,
-}
 
 /// The pace of one connection.
 #[derive(Debug)]
@@ -61,9 +50,9 @@ impl Pace {
     }
 
     /// Whether a publish of so many bytes may go, `under_way` publishes being on their way.
-    pub(super) fn admits(&self, lane: Lane, bytes: usize, under_way: usize, now: Instant) -> bool {
-        let kept = if lane == Lane::Second && self.publishes_max > 4 { KEPT_FREE } else { 0 };
-        let room = under_way + kept < self.publishes_max;
+    /// No place is kept for what matters more: it takes the next one, and with a full window that is a moment away.
+    pub(super) fn admits(&self, bytes: usize, under_way: usize, now: Instant) -> bool {
+        let room = under_way < self.publishes_max;
         let fits = self.bytes == 0 || self.bytes + bytes <= self.bytes_max;
         room && fits && self.not_before.is_none_or(|at| at <= now)
     }
@@ -121,26 +110,24 @@ mod tests {
         let now = Instant::now();
         for (max, expect) in [(1, 1), (2, 1), (20, 19), (1000, 64)] {
             let pace = five(max);
-            let under_way = (0..).find(|n| !pace.admits(Lane::First, 1, *n, now));
+            let under_way = (0..).find(|n| !pace.admits(1, *n, now));
             assert_eq!(under_way, Some(expect), "receive maximum {max}");
         }
-        assert!(five(20).admits(Lane::First, 1, 18, now));
-        assert!(!five(20).admits(Lane::Second, 1, 18, now), "one place is kept for an escalation");
     }
 
     #[test]
     fn a_thin_link_is_not_filled_and_a_wide_one_is() {
         let now = Instant::now();
         let mut pace = five(20);
-        assert!(pace.admits(Lane::First, 10 * BYTES_FIRST, 0, now), "one goes in any case");
+        assert!(pace.admits(10 * BYTES_FIRST, 0, now), "one goes in any case");
         pace.sent(BYTES_FIRST);
-        assert!(!pace.admits(Lane::First, 1000, 1, now));
+        assert!(!pace.admits(1000, 1, now));
         pace.answered(BYTES_FIRST, Duration::from_secs(9));
         pace.sent(BYTES_FIRST / 2);
-        assert!(!pace.admits(Lane::First, 1000, 1, now), "half of it after a late word");
+        assert!(!pace.admits(1000, 1, now), "half of it after a late word");
         pace.answered(BYTES_FIRST / 2, Duration::from_millis(40));
         pace.sent(BYTES_FIRST / 2);
-        assert!(pace.admits(Lane::First, 1000, 1, now));
+        assert!(pace.admits(1000, 1, now));
     }
 
     #[test]
@@ -149,9 +136,9 @@ mod tests {
         let mut pace = five(20);
         (0..5).for_each(|_| pace.too_much(10, now));
         assert_eq!(pace.resumes(now), Some(now + PAUSE_LEAST), "one burst is one pause");
-        assert!(!pace.admits(Lane::First, 1, 0, now));
+        assert!(!pace.admits(1, 0, now));
         let later = now + PAUSE_LEAST;
-        assert!(pace.admits(Lane::First, 1, 0, later));
+        assert!(pace.admits(1, 0, later));
         pace.too_much(10, later);
         assert_eq!(pace.resumes(later), Some(later + 2 * PAUSE_LEAST));
         pace.answered(10, Duration::ZERO);

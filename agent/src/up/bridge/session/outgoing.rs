@@ -4,7 +4,6 @@ use super::{Cargo, Session, What, down, give_back};
 use crate::link::{Delivery, Down, Parcel, Retain};
 use crate::up::bridge::budget::Payer;
 use crate::up::bridge::feed::Item;
-use crate::up::bridge::pace::Lane;
 use crate::up::bridge::shore::Shore;
 use bytes::Bytes;
 use std::time::Instant;
@@ -22,7 +21,7 @@ impl Session {
     fn step(&mut self, shore: &mut Shore) -> Result<bool, Down> {
         let now = Instant::now();
         let under_way = self.window.len();
-        if !self.pace.admits(Lane::First, 1, under_way, now) {
+        if !self.pace.admits(1, under_way, now) {
             return Ok(false);
         }
         if let Some((topic, payload)) = self.words.pop_front() {
@@ -37,7 +36,7 @@ impl Session {
             shore.dead(&item, "larger than the central broker takes");
             return Ok(true);
         }
-        if !self.pace.admits(Lane::Second, item.bytes(), under_way, now) {
+        if !self.pace.admits(item.bytes(), under_way, now) {
             shore.feed.back(item);
             return Ok(false);
         }
@@ -56,7 +55,7 @@ impl Session {
             shore.unsent(job, attempt);
             return Ok(true);
         }
-        if !self.pace.admits(Lane::First, payload.len(), self.window.len(), Instant::now()) {
+        if !self.pace.admits(payload.len(), self.window.len(), Instant::now()) {
             self.waiting.push_front(escalation);
             return Ok(false);
         }
