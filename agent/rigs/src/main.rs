@@ -23,6 +23,7 @@ mod process;
 mod prompts;
 mod proxy;
 mod report;
+mod store;
 mod world;
 
 use clap::{Parser, Subcommand};
@@ -65,6 +66,18 @@ enum Rig {
     Access(door::access::Options),
     /// Accuracy, speed and size of model files.
     Models(models::Options),
+    /// Power cuts: every state that one may leave of a recorded store, and of the gateway under load.
+    PowerCut(store::power_cut::Options),
+    /// Gateway and engine killed at random moments.
+    Kill(store::kill::Options),
+    /// The disk filled to its last byte and freed, under load.
+    DiskFull(store::disk_full::Options),
+    /// Bits flipped and files cut short in every file of a store.
+    Corrupt(store::corrupt::Options),
+    /// Reboots and jumps of the wall clock.
+    Clock(store::clock_jumps::Options),
+    /// Bytes that the store writes per prompt, journal included.
+    Wear(store::wear::Options),
     /// One MQTT device, driven over stdin and stdout (a part of the demo).
     #[command(hide = true)]
     Device(device::Options),
@@ -94,6 +107,12 @@ fn main() -> ExitCode {
         Rig::Conformance(options) => door::conformance::run(&options),
         Rig::Access(options) => door::access::run(&options),
         Rig::Models(options) => models::run(&options),
+        Rig::PowerCut(options) => store::power_cut::run(&options),
+        Rig::Kill(options) => store::kill::run(&options),
+        Rig::DiskFull(options) => store::disk_full::run(&options),
+        Rig::Corrupt(options) => store::corrupt::run(&options),
+        Rig::Clock(options) => store::clock_jumps::run(&options),
+        Rig::Wear(options) => store::wear::run(&options),
         Rig::Device(options) => device::run(options),
         Rig::Proxy(options) => proxy::run(&options),
         Rig::Alone(options) => alone::run(&options),

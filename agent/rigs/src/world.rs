@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 use tidegate_schemas::Origin;
 
@@ -158,22 +159,42 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Writes a configuration and starts `tidegate up` with it; returns when the door accepts.
     pub(crate) fn start(dir: &Path, setup: &Setup<'_>) -> anyhow::Result<Self> {
+        Self::start_as(dir, setup, leashed)
+    }
+
+    /// The same, where `run` makes the command that runs the program.
+    pub(crate) fn start_as(
+        dir: &Path,
+        setup: &Setup<'_>,
+        run: impl FnOnce(&Path) -> anyhow::Result<Command>,
+    ) -> anyhow::Result<Self> {
+        let (mut process, door) = Self::launch(dir, setup, run)?;
+        let address = door.address;
+        let started_in = wait_until("the gateway's door", START_LIMIT, &mut process, || accepts(address))?;
+        Ok(Self { process, door, control: dir.join("control.sock"), started_in })
+    }
+
+    /// The same without waiting.
+    pub(crate) fn launch(
+        dir: &Path,
+        setup: &Setup<'_>,
+        run: impl FnOnce(&Path) -> anyhow::Result<Command>,
+    ) -> anyhow::Result<(Process, Door)> {
         let door =
             Door { address: free_address()?, origin: Origin { site: "demo".parse()?, gateway: "quay".parse()? } };
-        let (file, control) = (dir.join("tidegate.toml"), dir.join("control.sock"));
+        let file = dir.join("tidegate.toml");
         std::fs::write(&file, gateway_config(dir, door.address, setup))
             .context("cannot write the gateway's configuration")?;
-        let mut command = leashed(&tidegate_binary()?)?;
+        let mut command = run(&tidegate_binary()?)?;
         command.arg("up").arg("--config").arg(&file);
-        let mut process = Process::start("gateway", command, &dir.join("gateway.log"))?;
-        let started_in = wait_until("the gateway's door", START_LIMIT, &mut process, || accepts(door.address))?;
-        Ok(Self { process, door, control, started_in })
+        let process = Process::start("gateway", command, &dir.join("gateway.log"))?;
+        Ok((process, door))
     }
 }
 
 /// What `tidegate status --json` says of the gateway at a control socket.
 pub(crate) fn status(control: &Path) -> anyhow::Result<serde_json::Value> {
-    let mut command = std::process::Command::new(tidegate_binary()?);
+    let mut command = Command::new(tidegate_binary()?);
     command.args(["status", "--json", "--control"]).arg(control);
     let output = command.output().context("cannot run tidegate status")?;
     if !output.status.success() {
