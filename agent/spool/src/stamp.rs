@@ -8,6 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// 2026-01-01T00:00:00Z in milliseconds: no build of this code is older, so a clock before it is wrong, whoever set it.
 pub const BUILD_DATE_MS: u64 = 1_767_225_600_000;
@@ -48,9 +49,9 @@ impl Stamp {
     /// This moment.
     #[must_use]
     pub fn now() -> Self {
-        let wall_ms = clock_ms(ClockId::Realtime);
+        let wall_ms = wall_ms();
         Self {
-            boot_ms: clock_ms(ClockId::Boottime),
+            boot_ms: boot_ms(),
             boot_id: boot_id(),
             wall_ms,
             wall_trusted: SYNCHRONISED.load(Ordering::Relaxed) && wall_ms >= BUILD_DATE_MS,
@@ -72,8 +73,14 @@ impl Stamp {
     }
 }
 
-fn clock_ms(clock: ClockId) -> u64 {
-    let time = clock_gettime(clock);
+/// By the C library, where a test can move it; a clock before 1970 was never set.
+fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn boot_ms() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
     seconds * 1000 + nanoseconds / 1_000_000
