@@ -11,6 +11,7 @@ use crate::generation;
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Page cache of sled, in bytes. Outcomes are read once, when they are sent, so there is little to cache.
 const CACHE_BYTES: u64 = 1 << 20;
@@ -137,11 +138,34 @@ fn open(path: &Path) -> Result<Database, String> {
         .mode(sled::Mode::HighThroughput)
         .cache_capacity(CACHE_BYTES)
         .flush_every_ms(None);
-    let db = config.open().map_err(|e| e.to_string())?;
+    let db = open_when_free(&config)?;
     let file = File::open(path.join("db")).map_err(|e| e.to_string())?;
     // sled has created files and replaced snapshots without syncing them.
     directory::sync_whole(path).map_err(|e| e.to_string())?;
     Ok(Database { db, file, path: path.to_owned() })
+}
+
+/// How long another database in the same place may take to let go of its files.
+const RELEASE_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked at meanwhile.
+const RELEASE_LOOK: Duration = Duration::from_millis(5);
+
+/// sled's threads may hold the lock for a while after the database was dropped, on a busy machine for long. The store's
+/// own lock keeps other processes out, so it is one of ours, and will go.
+fn open_when_free(config: &sled::Config) -> Result<sled::Db, String> {
+    let give_up = Instant::now() + RELEASE_MAX;
+    loop {
+        match config.open() {
+            Ok(db) => return Ok(db),
+            Err(error) if is_locked(&error) && Instant::now() < give_up => std::thread::sleep(RELEASE_LOOK),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
+/// sled has no error of its own for this.
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(io) if io.to_string().contains("could not acquire lock"))
 }
 
 /// A snapshot that was being written when the power went keeps sled from opening; it is not needed.
@@ -161,4 +185,20 @@ pub(crate) fn set_snapshots_aside(path: &Path) -> std::io::Result<bool> {
     }
     directory::sync(path)?;
     Ok(found)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_was_just_let_go_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = sled::Config::new().path(dir.path());
+        let held = config.open().unwrap();
+        assert!(is_locked(&sled::Config::new().path(dir.path()).open().unwrap_err()));
+        drop(held);
+        open_when_free(&config).unwrap();
+    }
 }

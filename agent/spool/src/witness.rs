@@ -4,7 +4,8 @@
 //! - `synced` holds the sequence number of the last change that was synced. It is written without a sync of its own:
 //!   it may be behind after a power cut, never ahead.
 //! - `before` is a copy of the log, taken before sled touches it and removed when the store is open. The records in it
-//!   tell of every group that was once written; all but the last one were synced before the next was written.
+//!   tell of every group that was once written; all but the last one were synced before the next was written. It is
+//!   not synced: what a power cut in an opening leaves of it may be torn, so the log itself is looked at beside it.
 
 use crate::carve::{Carving, highest_seq};
 use std::fs::{self, File};
@@ -64,11 +65,12 @@ pub(crate) struct Before {
 
 impl Before {
     /// Copies the log, unless an opening that was interrupted has left its copy. Without room for a copy the log
-    /// itself is looked at; then a salvage finds what sled has left of it.
+    /// alone is looked at; then a salvage finds what sled has left of it.
     pub(crate) fn take(store: &Path, log: &Path) -> Self {
         let path = store.join("before");
         let aside = store.join("before.tmp");
-        if !path.exists() && log.exists() {
+        let left_over = path.exists();
+        if !left_over && log.exists() {
             let copied = fs::copy(log, &aside).and_then(|_| fs::rename(&aside, &path));
             if let Err(error) = copied {
                 tracing::warn!(%error, "the log could not be copied before it is opened");
@@ -76,22 +78,23 @@ impl Before {
             }
         }
         let mut before = Self { path, log: log.to_owned(), written: 0 };
-        match highest_seq(before.source()) {
-            Ok(seq) => before.written = seq,
-            Err(error) => tracing::warn!(%error, "the log could not be looked through"),
-        }
+        // A copy that was just made says no more than the log.
+        let sources = if left_over { before.sources() } else { vec![log] };
+        before.written = sources.into_iter().map(highest).max().unwrap_or(0);
         before
     }
 
-    fn source(&self) -> &Path {
-        if self.path.exists() { &self.path } else { &self.log }
+    fn sources(&self) -> Vec<&Path> {
+        [&self.path, &self.log].into_iter().map(PathBuf::as_path).filter(|path| path.exists()).collect()
     }
 
-    /// All records in it.
+    /// All records in copy and log: of two of a key the later one counts, wherever it stands.
     pub(crate) fn carve(&self) -> Carving {
         let mut carving = Carving::default();
-        if let Err(error) = carving.search(self.source()) {
-            tracing::warn!(%error, "the log could not be looked through");
+        for source in self.sources() {
+            if let Err(error) = carving.search(source) {
+                tracing::warn!(%error, "the log could not be looked through");
+            }
         }
         carving
     }
@@ -111,10 +114,37 @@ impl Before {
     }
 }
 
+/// The largest sequence number in a file, zero where it cannot be read.
+fn highest(path: &Path) -> u64 {
+    highest_seq(path).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the log could not be looked through");
+        0
+    })
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::envelope::{Class, Envelope, Form, Key};
+    use tidegate_schemas::JobId;
+
+    #[test]
+    fn a_copy_that_a_power_cut_tore_hides_nothing_of_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("db");
+        let key = |job| Key::new(Class::Prompt, JobId(job));
+        let record = |job| Envelope { key: key(job), form: Form::Inline, seq: job, body: b"body" }.encode();
+        fs::write(&log, [record(1), record(2)].concat()).unwrap();
+        for torn in [Vec::new(), vec![0; 68], [record(1), vec![0; 34]].concat(), [vec![0; 34], record(3)].concat()] {
+            let last = if torn.ends_with(&record(3)) { 3 } else { 2 };
+            fs::write(dir.path().join("before"), torn).unwrap();
+            let before = Before::take(dir.path(), &log);
+            assert_eq!(before.written, last);
+            let carving = before.carve();
+            assert!((1..=last).all(|job| carving.has(key(job))));
+        }
+    }
 
     #[test]
     fn what_is_noted_is_read_and_damage_is_nothing_known() {
