@@ -64,6 +64,10 @@ impl Check {
 
     /// How near the bar is: over 1 it is broken.
     fn strain(&self) -> f64 {
+        // Nothing of what must not be at all stands at its bar, not beyond it.
+        if self.figure == self.bar {
+            return 1.0;
+        }
         let strain = match self.side {
             Side::AtMost => self.figure / self.bar,
             Side::AtLeast => self.bar / self.figure,
@@ -159,6 +163,12 @@ mod tests {
         assert_eq!(last_line("rig", &checks), "rig: 8.00 items/s (bar 10.00) FAIL");
         let checks = [Check::at_most("lost", 1.0, 0.0, "items"), Check::at_least("rate", 8.0, 10.0, "items/s")];
         assert_eq!(last_line("rig", &checks), "rig: 1.00 items (bar 0.00) FAIL");
+    }
+
+    #[test]
+    fn a_bar_of_nothing_hides_no_broken_one() {
+        let checks = [Check::at_most("lost", 2.0, 0.0, "prompts"), Check::at_most("seconds", 0.0, 0.0, "outcomes")];
+        assert_eq!(last_line("rig", &checks), "rig: 2.00 prompts (bar 0.00) FAIL");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use tidegate_schemas::Origin;
 /// Where the wall clock goes: years before this build, hours and days away, and into the first year of all.
 const WALLS: [&str; 7] = ["+0", "+1d", "+10d", "-3h", "-2d", "-4y", "-56y"];
 /// Longest life without an event, in milliseconds.
-const LIFE_MS_MAX: u64 = 700;
+const LIFE_MS_MAX: u64 = 1_500;
 /// Age of a machine that has just booted, in seconds.
 const YOUNG_S: f64 = 20.0;
 /// Longest wait until everything is settled at the end.

@@ -21,6 +21,11 @@ const PAYLOAD_BYTES: usize = 256;
 /// Size of the loop device, in MiB: the store and its ballast, and a journal as a card has it.
 const DISK_MIB: u64 = 256;
 
+/// Prompts under way at once: a machine that cannot reach the rate does what it can.
+const OPEN_MAX: u64 = 400;
+/// Longest wait for an answer of the store.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+
 /// Options of the rig.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
@@ -102,14 +107,14 @@ fn at_rate(spool: &Spool, rate: u64, time: Duration) -> anyhow::Result<u64> {
     let (begin, mut kept, mut over) = (Instant::now(), 0, 0);
     while over < count {
         let due = Duration::from_secs_f64(kept as f64 / rate as f64).saturating_sub(begin.elapsed());
-        if kept < count && due.is_zero() {
+        if kept < count && due.is_zero() && kept - over < OPEN_MAX {
             kept += 1;
             submit(spool, (kept, Next::Conclude), Change::Keep(records::prompt(kept, PAYLOAD_BYTES)), &ended);
             continue;
         }
-        let wait = if kept < count { due } else { Duration::from_secs(30) };
+        let wait = if kept < count && !due.is_zero() { due } else { ANSWER_MAX };
         let Ok((job, next, result)) = ends.recv_timeout(wait) else {
-            anyhow::ensure!(kept < count, "the store does not answer");
+            anyhow::ensure!(!due.is_zero(), "the store does not answer");
             continue;
         };
         result.context("the store refused a change")?;
