@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Bytes of a sector in the kernel's counts, whatever the device has.
 const SECTOR_BYTES: u64 = 512;
@@ -25,8 +26,9 @@ impl Loopback {
         std::fs::create_dir_all(path).context("cannot make a mount point")?;
         let device = said("losetup", &["--find", "--show", &image.display().to_string()])?;
         let disk = Self { device, path: path.to_owned() };
-        // No blocks are set aside for root, who fills it.
-        said("mkfs.ext4", &["-q", "-F", "-m", "0", &disk.device])?;
+        // No blocks are set aside for root, who fills it; all tables are written now, none while something is measured.
+        let now = "lazy_itable_init=0,lazy_journal_init=0";
+        said("mkfs.ext4", &["-q", "-F", "-m", "0", "-E", now, &disk.device])?;
         said("mount", &["-o", "noatime", &disk.device, &path.display().to_string()])?;
         Ok(disk)
     }
@@ -69,13 +71,29 @@ impl Loopback {
 
 impl Drop for Loopback {
     fn drop(&mut self) {
-        // Whoever fills a disk and fails leaves it mounted; both say why.
-        for (program, argument) in [("umount", self.path.display().to_string()), ("losetup", self.device.clone())] {
-            let detach = ["-d", &argument];
-            let arguments = if program == "losetup" { &detach[..] } else { &detach[1..] };
-            if let Err(error) = said(program, arguments) {
-                eprintln!("{error:#}");
+        let freed = unmount(&self.path).and_then(|()| said("losetup", &["-d", &self.device]).map(drop));
+        // Whoever fails to clear up says so, and leaves it to a person.
+        if let Err(error) = freed {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+/// How long whoever was killed may take to let go of its files.
+const RELEASE_MAX: Duration = Duration::from_secs(10);
+/// How often to try meanwhile.
+const RELEASE_LOOK: Duration = Duration::from_millis(50);
+
+/// Unmounts what is mounted there; waits for those that still hold a file.
+pub(super) fn unmount(path: &Path) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    loop {
+        match said("umount", &[&path.display().to_string()]) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.to_string().contains("busy") && begin.elapsed() < RELEASE_MAX => {
+                std::thread::sleep(RELEASE_LOOK);
             }
+            Err(error) => return Err(error),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! nothing is cached above it but what was read, so a write is known here before its caller goes on.
 
 use super::disk::{Disk, Ino, Kind, Op, ROOT};
+use super::loopback::unmount;
 use anyhow::Context as _;
 use fuser::{
     BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
@@ -150,7 +151,7 @@ impl Mounted {
     /// Unmounts and gives the disk and its journal back.
     pub(crate) fn unmount(mut self) -> anyhow::Result<Shared> {
         if let Some(session) = self.session.take() {
-            session.umount_and_join().with_context(|| format!("cannot unmount {}", self.path.display()))?;
+            end(session, &self.path).with_context(|| format!("cannot unmount {}", self.path.display()))?;
         }
         Ok(std::mem::take(&mut *lock(&self.shared)))
     }
@@ -158,11 +159,17 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let unmounted = self.session.take().map_or(Ok(()), BackgroundSession::umount_and_join);
+        let unmounted = self.session.take().map_or(Ok(()), |session| end(session, &self.path));
         if let Err(error) = unmounted {
             eprintln!("{} stays mounted: {error}", self.path.display());
         }
     }
+}
+
+/// Unmounts, waiting for whoever was killed and still holds a file; who may not unmount leaves it to the session, which
+/// knows another way.
+fn end(session: BackgroundSession, path: &Path) -> std::io::Result<()> {
+    if unmount(path).is_ok() { session.join() } else { session.umount_and_join() }
 }
 
 /// Why this machine cannot mount, if it cannot.
