@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tidegate_broker::{Ephemeral, Kept, Outgoing, Submission, Verdict};
-use tidegate_schemas::{DeviceId, DeviceTopic, JobId, Topic};
+use tidegate_schemas::{CORRELATION_BYTES_MAX, DeviceId, DeviceTopic, JobId, Reply, Topic};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 use tracing::{info, warn};
@@ -132,7 +132,7 @@ impl Session {
     /// A page was read: what is new in it waits for the window; the last page ends the scan.
     fn found(&mut self, page: Vec<(DeviceId, Outgoing)>) {
         let last = page.last().map(|(_, outgoing)| outgoing.job);
-        for (device, Outgoing { job, payload }) in page {
+        for (device, Outgoing { job, payload, .. }) in page {
             if self.known.insert(job) {
                 self.ready.push_back((device, job, payload));
             }
@@ -233,7 +233,7 @@ impl Session {
             device: device.clone(),
             payload: message.payload.clone(),
             expiry_ms: message.expiry_ms,
-            correlation: message.correlation.clone(),
+            reply: Reply { topic: None, correlation: message.correlation.as_deref().filter(fits).map(<[u8]>::to_vec) },
             traceparent: message.traceparent.clone(),
         };
         let verdict = match what {
@@ -320,6 +320,11 @@ async fn page(scan: &mut Scan) -> Vec<(DeviceId, Outgoing)> {
         Scan::Rest(_) | Scan::Paused(_) => std::future::pending().await,
         Scan::Reading(page) => page.as_mut().await,
     }
+}
+
+/// Whether Correlation Data are short enough to be kept with the prompt; longer ones come back with what is said at once.
+fn fits(correlation: &&[u8]) -> bool {
+    correlation.len() <= CORRELATION_BYTES_MAX
 }
 
 fn down(untaken: Untaken) -> Down {

@@ -203,6 +203,11 @@ impl Rules {
         Self(rules)
     }
 
+    /// The topics that the rules take.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &Filter> {
+        self.0.iter().map(|rule| &rule.filter)
+    }
+
     /// How the rule of this name publishes; none if there is no such rule any more.
     pub(crate) fn delivery(&self, name: &str) -> Option<Delivery> {
         self.0.iter().find(|rule| rule.name() == name).map(|rule| rule.delivery)

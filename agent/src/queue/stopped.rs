@@ -145,6 +145,7 @@ fn outcome(record: &PromptRecord, frame: &Frame, reaches: &Reaches) -> OutcomeRe
         released: false,
         stamp: Stamp::now(),
         reach: reaches.prompt(&record.prompt),
+        reply: record.reply.clone(),
     }
 }
 

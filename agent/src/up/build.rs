@@ -133,6 +133,7 @@ fn door_config(config: &Config) -> DoorConfig {
         backend: door.backend,
         limits: door.limits,
         anonymous: door.anonymous,
+        reserved: config.bridge.iter().flat_map(|bridge| bridge.rules.sources()).map(ToString::to_string).collect(),
         ..DoorConfig::new(config.origin.clone(), door.listeners)
     }
 }

@@ -111,6 +111,7 @@ mod tests {
             released: true,
             reach: tidegate_spool::Reach::Cloud,
             stamp: Stamp::now(),
+            reply: tidegate_schemas::Reply::default(),
         }
     }
 

@@ -98,11 +98,11 @@ async fn retry(desk: &Desk, number: u64) -> Result<(), String> {
 
 /// The prompt comes in as at the door: it may be refused for the same reasons.
 async fn admit(desk: &Desk, record: PromptRecord, number: u64) -> Result<(), String> {
-    let PromptRecord { device, prompt, encoding, bytes, .. } = record;
+    let PromptRecord { device, prompt, encoding, bytes, reply: reply_to, .. } = record;
     let (reply, verdict) = oneshot::channel();
     let prompt = Arc::new(again(prompt, number));
     let stopping = || "the gateway is stopping".to_owned();
-    let input = Input::Prompt { device, prompt, encoding, bytes, reply };
+    let input = Input::Prompt { device, prompt, encoding, bytes, reply_to, reply };
     desk.inputs.send(input).await.map_err(|_| stopping())?;
     match verdict.await.map_err(|_| stopping())? {
         Verdict::Kept { .. } => Ok(()),

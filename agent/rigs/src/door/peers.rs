@@ -190,6 +190,14 @@ fn quoted(path: &Path) -> String {
     toml::Value::String(path.display().to_string()).to_string()
 }
 
+/// Bounds that a rig on one address with one identity for all would meet before the one that it is about.
+fn door_limits(connections_max: Option<usize>) -> String {
+    let connections_max = connections_max.unwrap_or(CONNECTIONS_MAX);
+    let same = ["connections_max", "connections_per_identity_max", "connections_per_address_max"];
+    let bounds = same.map(|key| format!("{key} = {connections_max}\n")).concat();
+    format!("\n[door.limits]\n{bounds}connects_per_address_per_s_max = 5000\nhandshakes_per_address_max = 64\n")
+}
+
 fn door_config(dir: &Path, at: (SocketAddr, SocketAddr), pki: Option<&Pki>, sections: &Sections) -> String {
     let origin = origin();
     let mut text = format!("site = \"{}\"\ngateway = \"{}\"\n", origin.site, origin.gateway);
@@ -197,13 +205,12 @@ fn door_config(dir: &Path, at: (SocketAddr, SocketAddr), pki: Option<&Pki>, sect
     if let Some(model) = &sections.model {
         text += &format!("\n[engine]\nmodel = {}\n", quoted(model));
     }
-    let connections_max = sections.connections_max.unwrap_or(CONNECTIONS_MAX);
-    text += &format!("\n[door]\nlisten = [\"{}\"]\nconnections_max = {connections_max}\n", at.0);
+    text += &format!("\n[door]\nlisten = [\"{}\"]\n", at.0);
     if let Some(pki) = pki {
         text += &format!("listen_tls = [\"{}\"]\ncert = {}\n", at.1, quoted(&pki.file("cert.pem")));
         text += &format!("key = {}\nclient_ca = {}\n", quoted(&pki.file("key.pem")), quoted(&pki.file("ca.pem")));
     }
-    text + &sections.door + &sections.more
+    text + &sections.door + &door_limits(sections.connections_max) + &sections.more
 }
 
 fn mosquitto_config(dir: &Path, at: (SocketAddr, SocketAddr), pki: Option<&Pki>, keeping: Keeping) -> String {

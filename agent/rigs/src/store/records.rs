@@ -2,9 +2,9 @@
 //! what must be there.
 
 use tidegate_schemas::{
-    ContentHash, DeviceId, Encoding, Escalation, JobId, Origin, Prompt, PromptId, Reason, TaskSpec,
+    ContentHash, DeviceId, Encoding, Escalation, JobId, Origin, Prompt, PromptId, Reason, Reply, TaskSpec,
 };
-use tidegate_spool::{EscalationRecord, OutcomeRecord, PromptRecord, Stamp};
+use tidegate_spool::{EscalationRecord, OutcomeRecord, PromptRecord, Reach, Stamp};
 
 /// Devices among which jobs are shared out.
 const DEVICES: u64 = 8;
@@ -41,6 +41,7 @@ pub(crate) fn prompt(job: u64, len: usize) -> PromptRecord {
         bytes: len as u32,
         stamp: Stamp { boot_ms: job, boot_id: [7; 16], wall_ms: job, wall_trusted: false },
         attempts: 0,
+        reply: Reply::default(),
     }
 }
 
@@ -85,6 +86,8 @@ pub(crate) fn outcome(job: u64, len: usize) -> OutcomeRecord {
         notice: None,
         released: false,
         stamp: Stamp::now(),
+        reach: Reach::Cloud,
+        reply: Reply::default(),
     }
 }
 
