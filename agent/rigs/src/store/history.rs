@@ -115,18 +115,31 @@ impl History {
         jobs
     }
 
+    /// Jobs of which a salvage may have brought something back: their removal stands nowhere in a damaged log. They are
+    /// counted, and no breach.
+    pub(crate) fn revived(&self, moment: u64, found: &Recovered) -> u64 {
+        let there: BTreeSet<u64> =
+            found.prompts.iter().map(|p| p.job.0).chain(found.seen.iter().map(|s| s.job.0)).collect();
+        let jobs = self.jobs(moment);
+        jobs.iter().filter(|(job, (must, _))| must.contains(&Step::Forget) && there.contains(job)).count() as u64
+    }
+
     /// What an opened store does not keep of its word at that moment; one line for each breach.
     pub(crate) fn breaches(&self, moment: u64, spool: &Spool, found: &Recovered) -> Vec<String> {
         let view = View::new(spool, found, self.salvaged);
         let mut breaches = Vec::new();
         let jobs = self.jobs(moment);
         for (job, (must, may)) in &jobs {
+            if view.salvaged && may.contains(&Step::Forget) {
+                continue;
+            }
             let what = view.judge(*job, (must, may), self.sizes);
             breaches.extend(what.into_iter().map(|what| format!("job {job}: {what}")));
         }
         let strange = view.all().into_iter().filter(|job| !jobs.contains_key(job));
         breaches.extend(strange.map(|job| format!("job {job}: was never submitted")));
-        if found.unreadable > 0 {
+        // The large file of what was forgotten is gone, its record in a damaged log is not.
+        if found.unreadable > 0 && !view.salvaged {
             breaches.push(format!("{} records are unreadable", found.unreadable));
         }
         breaches

@@ -47,6 +47,8 @@ pub(crate) struct Findings {
     pub(crate) states: u64,
     /// Openings that had to salvage.
     pub(crate) salvages: u64,
+    /// Forgotten jobs that salvages brought back, summed over the states.
+    pub(crate) revived: u64,
     /// The longest opening, in milliseconds.
     pub(crate) slowest_ms: f64,
     /// States that did not open.
@@ -141,6 +143,7 @@ impl Explorer<'_> {
         let (spool, found) = Spool::open(store, limits())?;
         self.findings.slowest_ms = self.findings.slowest_ms.max(begin.elapsed().as_secs_f64() * 1e3);
         self.findings.salvages += u64::from(found.quarantined.is_some());
+        self.findings.revived += history.revived(moment, &found);
         let mut breaches = history.breaches(moment, &spool, &found);
         let job = found.next_job.0;
         // The gateway that opens it goes on with it. The job is forgotten again, so that a second opening finds the same.
