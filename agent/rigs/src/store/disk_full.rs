@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tidegate_schemas::Origin;
 
 /// Size of the file system, in MiB: room for the store, its ballast and a copy of its log.
-const DISK_MIB: u64 = 64;
+const DISK_MIB: u64 = 128;
 /// Longest wait for the outcomes of what was accepted, on a full disk.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 /// Longest wait for the store to put its ballast back: it looks every 20 s.
@@ -71,7 +71,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let central = Central::start(dir.path())?;
     let origin = Origin { site: "demo".parse()?, gateway: "quay".parse()? };
     let town = Town::new(&origin, Some(central.address))?;
-    let setup = Setup { model: Some(&model), bridge: Some(central.address), more: SETTINGS };
+    // The floor for new prompts stands well above the ballast: what that frees is for the outcomes.
+    let settings = SETTINGS.replace("free_mib_min = 1", "free_mib_min = 16");
+    let setup = Setup { model: Some(&model), bridge: Some(central.address), more: &settings };
     let mut chance = StdRng::seed_from_u64(options.seed);
     let mut rig = Filler { dir: dir.path(), disk: &disk, setup, town: &town, gateway: None, faults: Faults::default() };
     let begin = Instant::now();
