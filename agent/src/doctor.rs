@@ -10,6 +10,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tidegate_engine::confine::{Confinement, Part, confine_to};
 use tidegate_engine::model_file::inspect;
 
 /// Writes whose median is told.
@@ -31,7 +32,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<(), Failure> {
         Err(failure) => findings.push(Finding::Fault(failure.to_string(), "mend the configuration")),
         Ok(config) => {
             findings.push(Finding::Ok("configuration".to_owned()));
-            findings.extend([model(&config), data_dir(&config), sync_time(&config)]);
+            findings.extend([model(&config), data_dir(&config), sync_time(&config), confinement()]);
             match &config.intake {
                 None => findings.extend(ports(&config)),
                 Some(broker) => findings.extend(intake(broker)),
@@ -133,6 +134,22 @@ fn median_sync(dir: &Path) -> std::io::Result<Duration> {
 fn intake(broker: &crate::link::Broker) -> Vec<Finding> {
     const NEXT: &str = "it is the price of an intake; a door of the gateway's own keeps the promise";
     crate::intake::weakened(&broker.address).into_iter().map(|what| Finding::Warning(what, NEXT)).collect()
+}
+
+/// What this kernel can hold the engine to, tried in a thread that ends with it.
+fn confinement() -> Finding {
+    let tried = std::thread::spawn(|| confine_to(Path::new("/proc/self"))).join();
+    let lacks = match tried {
+        Err(_) => "tells nothing of Landlock and seccomp",
+        Ok(Confinement { files: Part::Whole, calls: Part::Whole }) => {
+            return Finding::Ok("the engine is confined to its model (Landlock, seccomp)".to_owned());
+        }
+        Ok(Confinement { files: Part::Absent, calls: Part::Absent }) => "has neither Landlock nor seccomp",
+        Ok(Confinement { calls: Part::Absent, .. }) => "has no seccomp for this processor",
+        Ok(Confinement { files: Part::Absent, .. }) => "has no Landlock",
+        Ok(_) => "knows only some of Landlock (all of it since Linux 6.12)",
+    };
+    Finding::Warning(format!("this kernel {lacks}"), "only run model files that you trust, or use a newer kernel")
 }
 
 fn ports(config: &Config) -> Vec<Finding> {

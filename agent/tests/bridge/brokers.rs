@@ -6,7 +6,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use tempfile::TempDir;
 
@@ -113,25 +112,6 @@ pub(crate) fn only_three(target: u16) -> u16 {
             return false;
         }
         true
-    };
-    proxy(target, Arc::new(filter))
-}
-
-/// A broker that, while the switch is on, answers pings, acknowledges publishes, and carries nothing.
-pub(crate) fn deaf(target: u16, switch: Arc<AtomicBool>) -> u16 {
-    let filter = move |packet: &[u8], near: &mut TcpStream| {
-        if !switch.load(Ordering::SeqCst) {
-            return true;
-        }
-        match packet[0] {
-            0xc0 => drop(near.write_all(&[0xd0, 0])),
-            publish if publish & 0xf6 == 0x32 => {
-                let [high, low] = packet_id(packet);
-                drop(near.write_all(&[0x40, 2, high, low]));
-            }
-            _ => {}
-        }
-        false
     };
     proxy(target, Arc::new(filter))
 }

@@ -139,7 +139,7 @@ fn three_mistakes_in_a_file_are_three_lines() {
     assert_eq!(status, 0, "{err}");
 }
 
-/// Shares of one have no unit.
+/// Shares of one and QoS have no unit.
 #[test]
 fn every_number_of_the_example_has_its_unit_and_a_reason() {
     let (status, out, err) = run(tidegate().args(["config", "example"]));
@@ -156,7 +156,7 @@ fn every_number_of_the_example_has_its_unit_and_a_reason() {
         assert!(why.split(' ').count() >= 4, "{key} = {value} has no reason: {why}");
         let unit = allowed.trim_end_matches('.').split(' ').nth(3);
         let named = unit.is_some_and(|unit| unit.chars().all(char::is_alphabetic));
-        assert!(named || allowed == "0.0 to 1.0.", "{key} = {value} has no unit: {allowed}");
+        assert!(named || ["0.0 to 1.0.", "1 or 0."].contains(&allowed), "{key} = {value} has no unit: {allowed}");
     }
     assert!(numbers >= 20, "only {numbers} numbers were found");
 }

@@ -57,9 +57,10 @@ fn a_predicted_wait_past_the_deadline_asks_the_cloud() {
     for number in 1..=8 {
         device.prompt(format!(r#"{{"id":"w-{number}","task":"spell","input":"hurry","deadline_ms":{deadline}}}"#));
     }
-    let routes: Vec<_> = (1..=8).map(|n| device.answer(&format!("w-{n}"))["route"].clone()).collect();
-    assert_eq!(routes[0], "local", "the first is in time: {routes:?}");
-    assert_eq!(routes[7], "cloud", "behind seven others it is not: {routes:?}");
+    // Those between may fall on either side, and what was tried here in vain may expire.
+    let [first, last] = [1, 8].map(|n| device.answer(&format!("w-{n}"))["route"].clone());
+    assert_eq!(first, "local", "the first is in time");
+    assert_eq!(last, "cloud", "behind seven others it is not");
     drop(worker);
 }
 

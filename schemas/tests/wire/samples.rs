@@ -3,10 +3,10 @@
 use serde::Serialize;
 use serde_json::json;
 use tidegate_schemas::{
-    Accepted, Answer, Body, Card, CardModel, CardTask, Control, ControlOp, DeadlineMs, Encoding, ErrorCode, ErrorFrame,
-    Escalation, Event, Frame, Health, Input, JobId, Json, LinkState, Load, Message, ModelName, Origin, Priority,
-    Prompt, PromptId, QueueDepth, Reason, Resolution, ResolvedOutcome, Role, Route, TaskSpec, Timing, Token, Usage,
-    cbor, encode,
+    Accepted, Answer, Body, Budget, BudgetState, Card, CardModel, CardTask, Control, ControlOp, DeadlineMs, Encoding,
+    ErrorCode, ErrorFrame, Escalation, Event, Frame, Health, Input, JobId, Json, LinkState, Load, Message, ModelName,
+    Origin, Priority, Prompt, PromptId, QueueDepth, Reason, Resolution, ResolvedOutcome, Role, Route, TaskSpec, Timing,
+    Token, Usage, cbor, encode,
 };
 
 /// A payload as it is committed in `golden/`.
@@ -176,8 +176,8 @@ fn health() -> Health {
         engine_ready: true,
         faults,
         version: "0.1.0".to_owned(),
-        budget: None,
-        weakened: Vec::new(),
+        budget: Some(Budget { percent_used: 62, bytes_max: 52_428_800, state: BudgetState::Ample }),
+        weakened: vec!["the broker may lose prompts that it acknowledged: it keeps nothing on disk".to_owned()],
     }
 }
 
