@@ -52,7 +52,7 @@ impl Central {
         let address = free_address()?;
         let config = dir.join("mosquitto.conf");
         std::fs::write(&config, mosquitto_config(address)).context("cannot write mosquitto's configuration")?;
-        let mut command = leashed(&program)?;
+        let mut command = leashed(program)?;
         command.arg("-c").arg(&config);
         let mut process = Process::start("mosquitto", command, &dir.join("mosquitto.log"))?;
         wait_until("mosquitto", START_LIMIT, &mut process, || accepts(address))?;

@@ -151,7 +151,8 @@ impl Rule {
 
     /// What is wrong with its map of prefixes, if anything.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
-        if !self.strip.is_empty() && !(self.strip.ends_with('/') && self.filter.fixed().starts_with(&self.strip)) {
+        let whole_levels = self.strip.ends_with('/') && self.filter.fixed().starts_with(&self.strip);
+        if !self.strip.is_empty() && !whole_levels {
             return Err("the part of filter before its first wildcard, or whole levels from its front, ending in /");
         }
         if self.add.contains(['+', '#', '\0']) || is_reserved(self.add.split('/').next().unwrap_or_default()) {

@@ -115,11 +115,3 @@ pub(crate) fn only_three(target: u16) -> u16 {
     };
     proxy(target, Arc::new(filter))
 }
-
-/// The packet id of a QoS 1 publish: behind its topic.
-fn packet_id(publish: &[u8]) -> [u8; 2] {
-    let header = 1 + publish[1..].iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
-    let topic = usize::from(u16::from_be_bytes([publish[header], publish[header + 1]]));
-    let at = header + 2 + topic;
-    [publish[at], publish[at + 1]]
-}

@@ -72,7 +72,7 @@ impl Item {
 enum Answer {
     Page(Vec<DueForward>),
     /// A removal that the store refused for now.
-    Again(Change),
+    Again(Box<Change>),
 }
 
 /// The feed.
@@ -114,7 +114,7 @@ impl Feed {
                 let rules = self.rules.clone();
                 self.held.extend(page.into_iter().map(|due| Item::of(due, &rules)));
             }
-            Answer::Again(change) => self.again.push(change),
+            Answer::Again(change) => self.again.push(*change),
         }
     }
 
@@ -183,7 +183,7 @@ impl Feed {
             // One that is unknown was dropped meanwhile; a stopped store has it after the start.
             Ok(()) | Err(SpoolError::NoEntry(_) | SpoolError::Stopped | SpoolError::Poisoned(_)) => {}
             Err(_) => {
-                let _ = answers.send(Answer::Again(again));
+                let _ = answers.send(Answer::Again(Box::new(again)));
             }
         });
     }
