@@ -60,5 +60,5 @@ fn emqx() -> Granted {
 #[test]
 fn both_brokers_grant_the_three_roles_the_same() {
     assert_eq!(emqx(), mosquitto());
-    assert_eq!(emqx().len(), 8);
+    assert_eq!(emqx().len(), 9);
 }

@@ -140,7 +140,7 @@ limits! {
     group_messages_per_s_max, 1..=10_000_000, "messages per s", "Publishes of all connections of one identity, and of one address.";
     group_bytes_per_s_max, 1_024..=10_000_000_000, "bytes per s", "Bytes from all connections of one identity, and of one address.";
     total_messages_per_s_max, 1..=10_000_000, "messages per s", "Publishes of everybody: what the cores are to spend on them.";
-    total_bytes_per_s_max, 1_024..=10_000_000_000, "bytes per s", "Bytes from everybody.";
+    total_bytes_per_s_max, 1_024..=10_000_000_000, "bytes per s", "Bytes from everybody: what the link of the site brings.";
     receive_max, 1..=65_535, "publishes", "Publishes of one client that wait for their verdict: MQTT 5's Receive Maximum. Beyond, it is not read.";
     waiting_total_bytes_max, 65_536..=10_000_000_000, "bytes", "Prompts of everybody that wait for the disk. Beyond, nobody is read until it caught up.";
     inflight_max, 1..=65_535, "publishes", "Outcomes and messages that a client has not acknowledged, if it allows that many.";
