@@ -91,7 +91,7 @@ impl<'m> Batcher<'m> {
         let prompt = prompt::tokens(self.loaded, run)?;
         let grammar = match &run.schema {
             Some(schema) => {
-                let made = self.grammars.grammar(self.loaded, schema);
+                let made = self.grammars.grammar(self.loaded, schema, run);
                 Some(made.map_err(|fault| Fault::Schema(fault.0))?)
             }
             None => None,

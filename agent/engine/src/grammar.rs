@@ -4,7 +4,9 @@
 //! it may repeat the output so far; the order of calls is `choose`, then `accept` of what was chosen.
 
 use crate::canonical::{Cutter, Cutting};
+use crate::copied;
 use crate::load::Loaded;
+use crate::protocol::Run;
 use crate::reading::{Reading, best_allowed};
 use llama_cpp_2::sampling::LlamaSampler;
 use llguidance::{Matcher, ParserFactory, api::TopLevelGrammar};
@@ -43,8 +45,16 @@ pub(crate) struct Grammars {
 }
 
 impl Grammars {
-    /// A fresh matcher for this schema.
-    pub(crate) fn grammar(&mut self, loaded: &Loaded, schema: &str) -> Result<Grammar, SchemaFault> {
+    /// A fresh matcher for this schema and run. One whose strings come from the prompt fits no other prompt, so it is not
+    /// kept.
+    pub(crate) fn grammar(&mut self, loaded: &Loaded, schema: &str, run: &Run) -> Result<Grammar, SchemaFault> {
+        if schema.len() > SCHEMA_BYTES_MAX {
+            return Err(SchemaFault(format!("schema is {} bytes, limit is {SCHEMA_BYTES_MAX}", schema.len())));
+        }
+        if let Some(bound) = copied::bound(schema, run)? {
+            let matcher = self.matcher(loaded, bound)?;
+            return Ok(self.begin(matcher));
+        }
         if let Some(at) = self.compiled.iter().position(|(text, _)| text == schema) {
             let entry = self.compiled.remove(at);
             let matcher = entry.1.deep_clone();
@@ -64,12 +74,11 @@ impl Grammars {
     }
 
     fn compile(&mut self, loaded: &Loaded, schema: &str) -> Result<Matcher, SchemaFault> {
-        if schema.len() > SCHEMA_BYTES_MAX {
-            let what = format!("schema is {} bytes, limit is {SCHEMA_BYTES_MAX}", schema.len());
-            return Err(SchemaFault(what));
-        }
-        let mut value: Value =
-            serde_json::from_str(schema).map_err(|e| SchemaFault(format!("schema is not JSON: {e}")))?;
+        let value = serde_json::from_str(schema).map_err(|e| SchemaFault(format!("schema is not JSON: {e}")))?;
+        self.matcher(loaded, value)
+    }
+
+    fn matcher(&mut self, loaded: &Loaded, mut value: Value) -> Result<Matcher, SchemaFault> {
         match &mut value {
             Value::Object(fields) => {
                 fields.entry("x-guidance").or_insert_with(compact);

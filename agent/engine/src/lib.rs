@@ -13,6 +13,7 @@ mod canonical;
 pub mod child;
 pub mod clock;
 pub mod confine;
+mod copied;
 pub mod direct;
 mod frame;
 mod gguf;

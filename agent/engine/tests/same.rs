@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tidegate_engine::direct::Direct;
 use tidegate_engine::protocol::{CacheType, Done, Fault, Forced, Guesses, Run, Start};
 
-const ACTION: &str = r#"{"type":"object","properties":{"intent":{"type":"string"}},"required":["intent"],"additionalProperties":{"type":["string","number"]}}"#;
+const ACTION: &str = r#"{"type":"object","properties":{"intent":{"type":"string"}},"required":["intent"],"patternProperties":{"^(name|area|floor|item|search_query|message|conversation_command|color)$":{"anyOf":[{"enum":["all"]},{"type":"string","x-from-prompt":true}]}},"additionalProperties":{"type":["string","number"]}}"#;
 /// Keys and signs of this one are forced: the model has only values to choose.
 const FIXED: &str = r#"{"type":"object","properties":{"where":{"type":"string","maxLength":20},"state":{"enum":["on","off"]},"level":{"type":"integer","minimum":0,"maximum":100}},"required":["where","state","level"],"additionalProperties":false}"#;
 

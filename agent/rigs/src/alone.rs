@@ -14,7 +14,7 @@ use tidegate_engine::protocol::{CHILD_ENV, Run, Signals, Start};
 use tidegate_schemas::{Body, JobId, Message, Role};
 
 /// Schema of the shipped task `action`, as the gateway's own configuration has it.
-const ACTION_SCHEMA: &str = r#"{"type":"object","properties":{"intent":{"type":"string"}},"required":["intent"],"additionalProperties":{"type":["string","number"]}}"#;
+const ACTION_SCHEMA: &str = r#"{"type":"object","properties":{"intent":{"type":"string"}},"required":["intent"],"patternProperties":{"^(name|area|floor|item|search_query|message|conversation_command|color)$":{"anyOf":[{"enum":["all"]},{"type":"string","x-from-prompt":true}]}},"additionalProperties":{"type":["string","number"]}}"#;
 /// Most tokens of an answer of the shipped task `action`.
 const ACTION_TOKENS_MAX: u32 = 128;
 /// Most tokens of an answer of the shipped task `intent`.

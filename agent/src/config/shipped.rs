@@ -15,8 +15,8 @@ pub(super) struct Shipped {
     pub(super) expected_tokens: u32,
 }
 
-/// A device command as JSON: the intent and whatever slots the sentence names.
-const ACTION_SCHEMA: &str = r#"{"type":"object","properties":{"intent":{"type":"string"}},"required":["intent"],"additionalProperties":{"type":["string","number"]}}"#;
+/// A device command as JSON: the intent and whatever slots the sentence names. A name stands in the sentence, or is `all`.
+const ACTION_SCHEMA: &str = r#"{"type":"object","properties":{"intent":{"type":"string"}},"required":["intent"],"patternProperties":{"^(name|area|floor|item|search_query|message|conversation_command|color)$":{"anyOf":[{"enum":["all"]},{"type":"string","x-from-prompt":true}]}},"additionalProperties":{"type":["string","number"]}}"#;
 
 /// The shipped tasks; the first is the default.
 pub(super) const SHIPPED: [Shipped; 2] = [
