@@ -1,7 +1,8 @@
 //! CBOR: the only file that names `serde_cbor`, so that replacing it is a change of one file.
 
-use crate::strict::{Strict, place, sentence};
-use serde::{Serialize, de::DeserializeOwned};
+use crate::strict::{self, sentence};
+use crate::tree::Tree;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Why bytes are not the CBOR of a `T`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,9 +43,10 @@ pub fn from_slice<T: DeserializeOwned>(bytes: &[u8], max: usize) -> Result<T, Cb
         return Err(CborError::TooLarge { len: bytes.len(), max });
     }
     let mut source = serde_cbor::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(Strict::new(&mut source))
-        .map_err(|e| CborError::Malformed { path: place(e.path()), what: e.inner().to_string() })?;
-    let end = source.end();
-    end.map_err(|e| CborError::Malformed { path: ".".to_owned(), what: e.to_string() })?;
-    Ok(value)
+    let tree = Tree::deserialize(&mut source).and_then(|tree| source.end().map(|()| tree));
+    let tree = tree.map_err(|e| CborError::Malformed { path: ".".to_owned(), what: e.to_string() })?;
+    strict::read(tree).map_err(|fault| {
+        let (path, what) = fault.into_parts();
+        CborError::Malformed { path, what }
+    })
 }

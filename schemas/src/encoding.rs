@@ -6,7 +6,8 @@ use crate::frame::Frame;
 use crate::ids::PromptId;
 use crate::limits::PROMPT_BYTES_MAX;
 use crate::prompt::Prompt;
-use crate::strict::{Strict, place, sentence};
+use crate::strict::{self, sentence};
+use crate::tree::Tree;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// White space that may stand before a JSON object (RFC 8259 §2).
@@ -123,12 +124,12 @@ fn bare_line(frame: &Frame) -> Option<Vec<u8>> {
 }
 
 fn from_json<T: DeserializeOwned>(payload: &[u8]) -> Result<T, DecodeError> {
-    let mut source = serde_json::Deserializer::from_slice(payload);
     let field = |path: String, what: String| DecodeError::Field { path, what, id: None };
-    let value = serde_path_to_error::deserialize(Strict::new(&mut source))
-        .map_err(|e| field(place(e.path()), e.inner().to_string()))?;
-    source.end().map_err(|e| field(".".to_owned(), e.to_string()))?;
-    Ok(value)
+    let tree: Tree = serde_json::from_slice(payload).map_err(|e| field(".".to_owned(), e.to_string()))?;
+    strict::read(tree).map_err(|fault| {
+        let (path, what) = fault.into_parts();
+        field(path, what)
+    })
 }
 
 #[derive(Deserialize)]

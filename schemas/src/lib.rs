@@ -19,6 +19,7 @@ mod state;
 mod strict;
 mod text;
 mod topic;
+mod tree;
 mod variant;
 
 pub use code::{ErrorCode, Reason};

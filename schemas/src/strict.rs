@@ -1,65 +1,69 @@
-//! What every decoder of this crate goes through, over serde's own rules.
+//! How a tree becomes one of our types: serde's own rules, and ours over them.
 //!
 //! Invariants: a struct is a map with text keys, never a positional array or a map of field numbers, both of which
 //! serde takes for one; no error message repeats text of the payload: serde's own quote the value that they refuse,
 //! and that value may be a prompt.
 
+use crate::tree::Tree;
 use crate::variant::OneEntry;
 use serde::de::{self, Expected, Unexpected};
-use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
-/// Ends our own part of a message: what a decoder appends behind it (a position) is cut again.
-const END: char = '\u{1f}';
 /// Stands for a key that no field or variant has: a name that the sender made up is text of the payload.
 const UNKNOWN_KEY: &str = "?";
 
-/// A deserialiser, or a part of one, that keeps the invariants of this file.
-pub(crate) struct Strict<T> {
-    inner: T,
-    /// While a key of a struct or enum is read: the fields or variants that it has.
-    fields: Option<&'static [&'static str]>,
+/// A value of one of our types.
+///
+/// # Errors
+/// What does not fit, and where.
+pub(crate) fn read<T: DeserializeOwned>(tree: Tree) -> Result<T, Fault> {
+    T::deserialize(Reader::new(tree))
 }
 
-impl<T> Strict<T> {
-    /// Puts the invariants over a deserialiser.
-    pub(crate) fn new(inner: T) -> Self {
-        Self { inner, fields: None }
-    }
-}
-
-/// Why a value does not fit. Its text is a predicate ("is a string, needed is an integer") where a field can stand
-/// before it, and holds no text of the payload.
+/// Why a value does not fit. `what` is a predicate ("is a string, needed is an integer") where a field can stand before
+/// it, and holds no text of the payload.
 #[derive(Debug)]
-pub(crate) struct Fault(String);
+pub(crate) struct Fault {
+    what: String,
+    /// Known fields and places in lists, the innermost first.
+    path: Vec<String>,
+}
 
 impl Fault {
-    fn of(inner: impl fmt::Display) -> Self {
-        let message = inner.to_string();
-        match message.split_once(END) {
-            Some((own, _)) => Self(own.to_owned()),
-            None => Self(message),
-        }
+    fn new(what: String) -> Self {
+        Self { what, path: Vec::new() }
     }
 
     fn no_key(seen: &Unexpected<'_>) -> Self {
-        Self(format!("has {} for a key, needed is text", kind(seen)))
+        Self::new(format!("has {} for a key, needed is text", kind(seen)))
     }
 
     fn no_variant(seen: &Unexpected<'_>, variants: &[&str]) -> Self {
-        Self(format!("is {}, needed is one of {}", kind(seen), variants.join(", ")))
+        Self::new(format!("is {}, needed is one of {}", kind(seen), variants.join(", ")))
     }
 
-    fn into_inner<E: de::Error>(self) -> E {
-        E::custom(format_args!("{}{END}", self.0))
+    fn under(mut self, part: String) -> Self {
+        self.path.push(part);
+        self
+    }
+
+    /// The path of the field, `.` for the whole message, and what is wrong with it.
+    pub(crate) fn into_parts(self) -> (String, String) {
+        let mut path = String::new();
+        for part in self.path.iter().rev() {
+            if !path.is_empty() && !part.starts_with('[') {
+                path.push('.');
+            }
+            path.push_str(part);
+        }
+        (if path.is_empty() { ".".to_owned() } else { path }, self.what)
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.what)
     }
 }
 
@@ -67,39 +71,39 @@ impl std::error::Error for Fault {}
 
 impl de::Error for Fault {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self(message.to_string())
+        Self::new(message.to_string())
     }
 
     fn invalid_type(seen: Unexpected<'_>, needed: &dyn Expected) -> Self {
-        Self(format!("is {}, needed is {}", kind(&seen), plain(needed)))
+        Self::new(format!("is {}, needed is {}", kind(&seen), plain(needed)))
     }
 
     fn invalid_value(seen: Unexpected<'_>, needed: &dyn Expected) -> Self {
         match seen {
-            Unexpected::Unsigned(n) => Self(format!("is {n}, needed is {}", plain(needed))),
-            Unexpected::Signed(n) => Self(format!("is {n}, needed is {}", plain(needed))),
+            Unexpected::Unsigned(n) => Self::new(format!("is {n}, needed is {}", plain(needed))),
+            Unexpected::Signed(n) => Self::new(format!("is {n}, needed is {}", plain(needed))),
             other => Self::invalid_type(other, needed),
         }
     }
 
     fn invalid_length(len: usize, needed: &dyn Expected) -> Self {
-        Self(format!("has {len} elements, needed is {}", plain(needed)))
+        Self::new(format!("has {len} elements, needed is {}", plain(needed)))
     }
 
     fn unknown_variant(_: &str, known: &'static [&'static str]) -> Self {
-        Self(format!("is an unknown word, known are {}", known.join(", ")))
+        Self::new(format!("is an unknown word, known are {}", known.join(", ")))
     }
 
     fn unknown_field(_: &str, known: &'static [&'static str]) -> Self {
-        Self(format!("has an unknown field, known are {}", known.join(", ")))
+        Self::new(format!("has an unknown field, known are {}", known.join(", ")))
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self(format!("has no {field}, which is needed"))
+        Self::new(format!("has no {field}, which is needed"))
     }
 
     fn duplicate_field(field: &'static str) -> Self {
-        Self(format!("has {field} twice"))
+        Self::new(format!("has {field} twice"))
     }
 }
 
@@ -129,20 +133,50 @@ fn plain(needed: &dyn Expected) -> String {
     }
 }
 
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
+/// A tree, or a part of one, that is about to become a value.
+pub(crate) struct Reader {
+    tree: Tree,
+    /// While a key of a struct or enum is read: the fields or variants that it has.
+    fields: Option<&'static [&'static str]>,
+}
+
+impl Reader {
+    fn new(tree: Tree) -> Self {
+        Self { tree, fields: None }
+    }
+}
+
+impl<'de> Deserializer<'de> for Reader {
     type Error = Fault;
 
-    // Always "any": with a type hint the decoder itself would find the mismatch, and quote it.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        self.inner.deserialize_any(Seen { visitor, shape: Shape::Any }).map_err(Fault::of)
+        match self.tree {
+            Tree::Null => visitor.visit_unit(),
+            Tree::Bool(value) => visitor.visit_bool(value),
+            Tree::Unsigned(value) => visitor.visit_u64(value),
+            Tree::Signed(value) => visitor.visit_i64(value),
+            Tree::Wide(value) => visitor.visit_i128(value),
+            Tree::Float(value) => visitor.visit_f64(value),
+            Tree::Text(text) => visitor.visit_string(text),
+            Tree::Bytes(bytes) => visitor.visit_byte_buf(bytes),
+            Tree::List(items) => {
+                let mut items = Items { left: items.into_iter(), at: 0 };
+                let value = visitor.visit_seq(&mut items)?;
+                match items.left.len() {
+                    0 => Ok(value),
+                    more => Err(Fault::new(format!("has {} elements, needed are {}", items.at + more, items.at))),
+                }
+            }
+            Tree::Map(entries) => visitor.visit_map(Entries::new(entries, None)),
+        }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        self.inner.deserialize_option(Seen { visitor, shape: Shape::Any }).map_err(Fault::of)
+        if matches!(self.tree, Tree::Null) { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Fault> {
-        self.inner.deserialize_newtype_struct(name, Seen { visitor, shape: Shape::Any }).map_err(Fault::of)
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_newtype_struct(self)
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -151,7 +185,10 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        self.inner.deserialize_any(Seen { visitor, shape: Shape::Struct(fields) }).map_err(Fault::of)
+        match self.tree {
+            Tree::Map(entries) => visitor.visit_map(Entries::new(entries, Some(fields))),
+            other => Err(de::Error::invalid_type(other.seen(), &"a map")),
+        }
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -160,21 +197,27 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        self.inner.deserialize_any(Seen { visitor, shape: Shape::Enum(variants) }).map_err(Fault::of)
+        match self.tree {
+            Tree::Text(text) => visitor.visit_enum(IntoDeserializer::<Fault>::into_deserializer(text)),
+            Tree::Map(entries) => visitor.visit_enum(OneEntry(Entries::new(entries, Some(variants)))),
+            other => Err(Fault::no_variant(&other.seen(), variants)),
+        }
     }
 
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        self.inner.deserialize_any(Seen { visitor, shape: Shape::Word(self.fields) }).map_err(Fault::of)
+        match (self.tree, self.fields) {
+            (Tree::Text(text), Some(fields)) if !fields.contains(&text.as_str()) => visitor.visit_str(UNKNOWN_KEY),
+            (Tree::Text(text), _) => visitor.visit_string(text),
+            (other, _) => Err(Fault::no_key(&other.seen())),
+        }
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        // Not the visitor itself: a path through ignored maps would be made of the sender's own words.
-        IgnoredAny::deserialize(self.inner).map_err(Fault::of)?;
         visitor.visit_unit()
     }
 
     fn is_human_readable(&self) -> bool {
-        self.inner.is_human_readable()
+        false
     }
 
     serde::forward_to_deserialize_any! {
@@ -183,175 +226,66 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
     }
 }
 
-/// What the one who asked takes.
-#[derive(Clone, Copy)]
-enum Shape {
-    /// Whatever its visitor takes.
-    Any,
-    /// A map with text keys.
-    Struct(&'static [&'static str]),
-    /// One of these words, or a map of one of them to its content.
-    Enum(&'static [&'static str]),
-    /// A word: the key of a struct with these fields, or one of these variants.
-    Word(Option<&'static [&'static str]>),
+struct Items {
+    left: std::vec::IntoIter<Tree>,
+    /// Place of the next one.
+    at: usize,
 }
 
-/// The visitor of the one who asked, behind the invariants.
-struct Seen<V> {
-    visitor: V,
-    shape: Shape,
-}
-
-impl<'de, V: Visitor<'de>> Seen<V> {
-    /// Hands on what is neither text, array nor map.
-    fn scalar<E: de::Error>(
-        self,
-        seen: Unexpected<'_>,
-        visit: impl FnOnce(V) -> Result<V::Value, Fault>,
-    ) -> Result<V::Value, E> {
-        let result = match self.shape {
-            Shape::Any => visit(self.visitor),
-            Shape::Struct(_) => Err(de::Error::invalid_type(seen, &"a map")),
-            Shape::Enum(variants) => Err(Fault::no_variant(&seen, variants)),
-            Shape::Word(_) => Err(Fault::no_key(&seen)),
-        };
-        result.map_err(Fault::into_inner)
-    }
-
-    fn text<E: de::Error>(self, text: &str, visit: impl FnOnce(V) -> Result<V::Value, Fault>) -> Result<V::Value, E> {
-        let result = match self.shape {
-            Shape::Struct(_) => Err(de::Error::invalid_type(Unexpected::Str(text), &"a map")),
-            Shape::Enum(_) => self.visitor.visit_enum(IntoDeserializer::<Fault>::into_deserializer(text)),
-            Shape::Word(Some(fields)) if !fields.contains(&text) => self.visitor.visit_str(UNKNOWN_KEY),
-            Shape::Any | Shape::Word(_) => visit(self.visitor),
-        };
-        result.map_err(Fault::into_inner)
-    }
-}
-
-macro_rules! scalars {
-    ($($visit:ident: $type:ty => $seen:ident as $wide:ty),+ $(,)?) => {$(
-        fn $visit<E: de::Error>(self, v: $type) -> Result<V::Value, E> {
-            self.scalar(Unexpected::$seen(v as $wide), |visitor| visitor.$visit(v))
-        }
-    )+};
-}
-
-impl<'de, V: Visitor<'de>> Visitor<'de> for Seen<V> {
-    type Value = V::Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.visitor.expecting(f)
-    }
-
-    scalars! {
-        visit_bool: bool => Bool as bool,
-        visit_i64: i64 => Signed as i64,
-        visit_u64: u64 => Unsigned as u64,
-        visit_f64: f64 => Float as f64,
-    }
-
-    fn visit_i128<E: de::Error>(self, v: i128) -> Result<V::Value, E> {
-        self.scalar(Unexpected::Other("an integer"), |visitor| visitor.visit_i128(v))
-    }
-
-    fn visit_bytes<E: de::Error>(self, v: &[u8]) -> Result<V::Value, E> {
-        self.scalar(Unexpected::Bytes(v), |visitor| visitor.visit_bytes(v))
-    }
-
-    fn visit_borrowed_bytes<E: de::Error>(self, v: &'de [u8]) -> Result<V::Value, E> {
-        self.scalar(Unexpected::Bytes(v), |visitor| visitor.visit_borrowed_bytes(v))
-    }
-
-    fn visit_none<E: de::Error>(self) -> Result<V::Value, E> {
-        self.scalar(Unexpected::Unit, V::visit_none)
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<V::Value, E> {
-        self.scalar(Unexpected::Unit, V::visit_unit)
-    }
-
-    fn visit_str<E: de::Error>(self, v: &str) -> Result<V::Value, E> {
-        self.text(v, |visitor| visitor.visit_str(v))
-    }
-
-    fn visit_borrowed_str<E: de::Error>(self, v: &'de str) -> Result<V::Value, E> {
-        self.text(v, |visitor| visitor.visit_borrowed_str(v))
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, d: D) -> Result<V::Value, D::Error> {
-        self.visitor.visit_some(Strict::new(d)).map_err(Fault::into_inner)
-    }
-
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, d: D) -> Result<V::Value, D::Error> {
-        self.visitor.visit_newtype_struct(Strict::new(d)).map_err(Fault::into_inner)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<V::Value, A::Error> {
-        let result = match self.shape {
-            Shape::Any => self.visitor.visit_seq(Strict::new(seq)),
-            Shape::Enum(variants) => Err(Fault::no_variant(&Unexpected::Seq, variants)),
-            Shape::Struct(_) => Err(de::Error::invalid_type(Unexpected::Seq, &"a map")),
-            Shape::Word(_) => Err(Fault::no_key(&Unexpected::Seq)),
-        };
-        result.map_err(Fault::into_inner)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
-        let result = match self.shape {
-            Shape::Any => self.visitor.visit_map(Strict::new(map)),
-            Shape::Struct(fields) => self.visitor.visit_map(Strict { inner: map, fields: Some(fields) }),
-            Shape::Enum(variants) => {
-                let map = Strict { inner: map, fields: Some(variants) };
-                self.visitor.visit_enum(OneEntry(map))
-            }
-            Shape::Word(_) => Err(Fault::no_key(&Unexpected::Map)),
-        };
-        result.map_err(Fault::into_inner)
-    }
-}
-
-impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Strict<S> {
-    type Value = S::Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<S::Value, D::Error> {
-        self.inner.deserialize(Strict { inner: d, fields: self.fields }).map_err(Fault::into_inner)
-    }
-}
-
-impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Strict<A> {
+impl<'de> SeqAccess<'de> for Items {
     type Error = Fault;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Fault> {
-        self.inner.next_element_seed(Strict::new(seed)).map_err(Fault::of)
+        let Some(tree) = self.left.next() else { return Ok(None) };
+        self.at += 1;
+        seed.deserialize(Reader::new(tree)).map(Some).map_err(|fault| fault.under(format!("[{}]", self.at - 1)))
     }
 
     fn size_hint(&self) -> Option<usize> {
-        self.inner.size_hint()
+        Some(self.left.len())
     }
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Strict<A> {
+/// The entries of a map.
+pub(crate) struct Entries {
+    left: std::vec::IntoIter<(Tree, Tree)>,
+    fields: Option<&'static [&'static str]>,
+    /// The value of the key that was read last, and that key where it is known.
+    value: Option<(Option<&'static str>, Tree)>,
+}
+
+impl Entries {
+    fn new(entries: Vec<(Tree, Tree)>, fields: Option<&'static [&'static str]>) -> Self {
+        Self { left: entries.into_iter(), fields, value: None }
+    }
+
+    fn known(&self, key: &Tree) -> Option<&'static str> {
+        let Tree::Text(text) = key else { return None };
+        self.fields?.iter().copied().find(|field| *field == text.as_str())
+    }
+}
+
+impl<'de> MapAccess<'de> for Entries {
     type Error = Fault;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Fault> {
-        self.inner.next_key_seed(Strict { inner: seed, fields: self.fields }).map_err(Fault::of)
+        let Some((key, value)) = self.left.next() else { return Ok(None) };
+        self.value = Some((self.known(&key), value));
+        seed.deserialize(Reader { tree: key, fields: self.fields }).map(Some)
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Fault> {
-        self.inner.next_value_seed(Strict::new(seed)).map_err(Fault::of)
+        let (key, tree) = self.value.take().expect("serde asks for a value after its key");
+        let read = seed.deserialize(Reader::new(tree));
+        read.map_err(|fault| match key {
+            Some(key) => fault.under(key.to_owned()),
+            None => fault,
+        })
     }
 
     fn size_hint(&self) -> Option<usize> {
-        self.inner.size_hint()
+        Some(self.left.len())
     }
-}
-
-/// Where the fault is: the path of known fields, `.` for the whole message.
-pub(crate) fn place(path: &serde_path_to_error::Path) -> String {
-    let path = path.to_string();
-    let known = path.trim_end_matches(UNKNOWN_KEY).trim_end_matches('.');
-    if known.is_empty() { ".".to_owned() } else { known.to_owned() }
 }
 
 /// One sentence from a field's path (`.` for the whole message) and what is wrong with it.

@@ -1,9 +1,20 @@
 //! An enum as a map of one variant to its content, under the invariants of [`crate::strict`].
 
-use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, VariantAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny, MapAccess, VariantAccess, Visitor};
+use std::marker::PhantomData;
 
 /// A map of one entry: its key is the variant, its value the content.
 pub(crate) struct OneEntry<A>(pub(crate) A);
+
+impl<'de, A: MapAccess<'de>> OneEntry<A> {
+    fn content<S: DeserializeSeed<'de>>(mut self, seed: S) -> Result<S::Value, A::Error> {
+        let value = self.0.next_value_seed(seed)?;
+        match self.0.next_key::<IgnoredAny>()? {
+            None => Ok(value),
+            Some(_) => Err(A::Error::custom("is a map of several entries, needed is one entry")),
+        }
+    }
+}
 
 impl<'de, A: MapAccess<'de>> EnumAccess<'de> for OneEntry<A> {
     type Error = A::Error;
@@ -20,24 +31,24 @@ impl<'de, A: MapAccess<'de>> EnumAccess<'de> for OneEntry<A> {
 impl<'de, A: MapAccess<'de>> VariantAccess<'de> for OneEntry<A> {
     type Error = A::Error;
 
-    fn unit_variant(mut self) -> Result<(), A::Error> {
-        self.0.next_value()
+    fn unit_variant(self) -> Result<(), A::Error> {
+        self.content(PhantomData::<()>)
     }
 
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(mut self, seed: S) -> Result<S::Value, A::Error> {
-        self.0.next_value_seed(seed)
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, A::Error> {
+        self.content(seed)
     }
 
-    fn tuple_variant<V: Visitor<'de>>(mut self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
-        self.0.next_value_seed(Content { visitor, shape: Shape::Tuple(len) })
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
+        self.content(Content { visitor, shape: Shape::Tuple(len) })
     }
 
     fn struct_variant<V: Visitor<'de>>(
-        mut self,
+        self,
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, A::Error> {
-        self.0.next_value_seed(Content { visitor, shape: Shape::Struct(fields) })
+        self.content(Content { visitor, shape: Shape::Struct(fields) })
     }
 }
 

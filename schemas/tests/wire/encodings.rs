@@ -91,12 +91,12 @@ fn the_outcome_of_a_resolution_is_a_map_of_one() {
         assert_eq!(said(outcome).as_deref(), Some(sentence));
     }
     let two = said(json!({"answer": text, "error": 1})).unwrap();
-    assert!(two.starts_with("outcome: trailing data at offset"), "{two}");
+    assert_eq!(two, "outcome is a map of several entries, needed is one entry");
 }
 
 #[test]
 fn broken_cbor_and_json_say_where() {
-    assert_eq!(refused(b"\xa1\x65input\x65he"), "input: EOF while parsing a value at offset 10");
+    assert_eq!(refused(b"\xa1\x65input\x65he"), "message: EOF while parsing a value at offset 10");
     assert_eq!(refused(b"\xa2\x65input\x65hello"), "message: EOF while parsing a value at offset 13");
     assert_eq!(refused(b"\xa1\x65input\x65hello\x00"), "message: trailing data at offset 14");
     assert_eq!(refused(b"\xa2\x65input\x61x\x65input\x61x"), "message has input twice");
@@ -128,7 +128,7 @@ fn the_callers_limit_is_held() {
 #[test]
 fn nesting_ends_in_an_error_not_in_the_stack() {
     let deep = [b"{\"x\":".repeat(10_000), b"1".to_vec()].concat();
-    assert_eq!(refused(&deep), "message: EOF while parsing an object at line 1 column 50001");
+    assert!(refused(&deep).contains("recursion limit"), "{}", refused(&deep));
     let deep = [b"\xa1\x61x".repeat(10_000), vec![0x01]].concat();
     assert!(refused(&deep).contains("recursion limit"), "{}", refused(&deep));
 }
