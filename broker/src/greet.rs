@@ -37,7 +37,7 @@ pub(crate) struct Peer {
 struct TurnedAway(u8, &'static str);
 
 /// Reads CONNECT and answers it. `None`: the peer was turned away, and knows why where the protocol can say it.
-pub(crate) async fn greet<S>(shared: &Arc<Shared>, peer: Peer, stream: &mut S) -> Option<Connection>
+pub(crate) async fn greet<S>(shared: &Arc<Shared>, peer: Peer, stream: &mut S) -> Option<Box<Connection>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

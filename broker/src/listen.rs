@@ -12,10 +12,12 @@ use rustls::ServerConfig;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// Pause after the system refused to accept, which it does when it is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -81,40 +83,53 @@ struct Guest {
 }
 
 async fn serve(shared: Arc<Shared>, stream: TcpStream, guest: Guest, tls: Option<TlsAcceptor>) {
-    let Guest { addr, entry, permit } = guest;
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let connecting = Duration::from_millis(shared.limits.connect_timeout_ms);
     let Some(acceptor) = tls else {
-        let mut stream = stream;
-        let peer = Peer { addr, certificate: None, entry };
-        let greeted = timeout(connecting, greet(&shared, peer, &mut stream)).await;
-        drop(permit);
-        match greeted {
-            Ok(Some(connection)) => connection.run(stream).await,
-            Ok(None) => {}
-            Err(_) => late(&shared, addr, "no CONNECT within connect_timeout_ms"),
-        }
-        return;
+        return welcome(shared, stream, guest, None).await;
     };
+    let Some(stream) = Box::pin(shake(&shared, stream, guest.addr, acceptor)).await else { return };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(tls::identity);
+    welcome(shared, stream, guest, certificate).await;
+}
+
+async fn shake(
+    shared: &Shared,
+    stream: TcpStream,
+    addr: SocketAddr,
+    acceptor: TlsAcceptor,
+) -> Option<TlsStream<TcpStream>> {
     let shaking = Duration::from_millis(shared.limits.handshake_timeout_ms);
-    let mut stream = match timeout(shaking, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
+    match timeout(shaking, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => return Some(stream),
         Ok(Err(error)) => {
             if shared.meters.may_tell() {
                 tracing::warn!(peer = %addr, %error, "TLS handshake failed");
             }
-            return count(&shared.counters.refused);
+            count(&shared.counters.refused);
         }
-        Err(_) => return late(&shared, addr, "no TLS handshake within handshake_timeout_ms"),
-    };
-    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(tls::identity);
+        Err(_) => late(shared, addr, "no TLS handshake within handshake_timeout_ms"),
+    }
+    None
+}
+
+/// Waits for CONNECT. What comes after it is a task of its own: an idle client then keeps neither the handshake's nor
+/// this one's state, which are three times what the connection needs.
+async fn welcome<S>(shared: Arc<Shared>, mut stream: S, guest: Guest, certificate: Option<Arc<str>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Guest { addr, entry, permit } = guest;
+    let connecting = Duration::from_millis(shared.limits.connect_timeout_ms);
     let peer = Peer { addr, certificate, entry };
-    let greeted = timeout(connecting, greet(&shared, peer, &mut stream)).await;
+    let greeted = timeout(connecting, Box::pin(greet(&shared, peer, &mut stream))).await;
     drop(permit);
     match greeted {
-        Ok(Some(connection)) => connection.run(stream).await,
+        Ok(Some(connection)) => {
+            let (reader, writer) = tokio::io::split(stream);
+            drop(tokio::spawn(connection.run(reader, writer)));
+        }
         Ok(None) => {}
         Err(_) => late(&shared, addr, "no CONNECT within connect_timeout_ms"),
     }

@@ -128,12 +128,18 @@ enum Happening {
 }
 
 impl Connection {
-    pub(crate) fn new(shared: Arc<Shared>, client: Client, place: Place, incoming: BytesMut, out: BytesMut) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        client: Client,
+        place: Place,
+        incoming: BytesMut,
+        out: BytesMut,
+    ) -> Box<Self> {
         let Place { conn, mut session, notes, notice, stale, usage } = place;
         let upstream = std::mem::take(&mut session.upstream);
         let hello = hello(shared.backend.kind, &client, &session);
         let general = General::new(shared.backend.kind, shared.backend.address.clone(), hello, upstream);
-        Self {
+        Box::new(Self {
             shared,
             client,
             conn,
@@ -155,12 +161,16 @@ impl Connection {
             unread: false,
             aliases: HashMap::new(),
             heard: Instant::now(),
-        }
+        })
     }
 
-    /// Serves the client until it or the door ends the connection.
-    pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(mut self, stream: S) {
-        let (mut reader, mut writer) = tokio::io::split(stream);
+    /// Serves the client until it or the door ends the connection. Boxed, and with its two halves of the stream: a
+    /// future holds its arguments beside what it moved out of them.
+    pub(crate) async fn run<R, W>(mut self: Box<Self>, mut reader: R, mut writer: W)
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
         self.resume();
         let end = loop {
             if let Err(end) = self.work() {
@@ -171,7 +181,7 @@ impl Connection {
                 break end;
             }
         };
-        self.finish(end, &mut writer).await;
+        Box::pin(self.finish(end, &mut writer)).await;
     }
 
     /// Does what can be done without waiting.
