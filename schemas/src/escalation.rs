@@ -8,6 +8,7 @@ use crate::limits::{ESCALATION_BYTES_MAX, OUTCOME_BYTES_MAX};
 use crate::number;
 use crate::prompt::Prompt;
 use crate::topic::Origin;
+use crate::trace::TraceParent;
 use serde::{Deserialize, Serialize};
 
 /// A prompt that the cloud should answer, with all that a worker needs to know of its task.
@@ -84,6 +85,9 @@ pub struct Resolution {
     pub usage: Usage,
     /// Where the time went there.
     pub timing: Timing,
+    /// That of the escalation's prompt, so that whoever reads it on the way can tell whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<TraceParent>,
 }
 
 /// Answer or error of a worker.

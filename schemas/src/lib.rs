@@ -19,6 +19,7 @@ mod state;
 mod strict;
 mod text;
 mod topic;
+mod trace;
 mod tree;
 mod variant;
 
@@ -37,3 +38,4 @@ pub use reply::{CORRELATION_BYTES_MAX, Reply};
 pub use state::{Budget, BudgetState, Card, CardModel, CardTask, Event, Health, LinkState, Load, QueueDepth};
 pub use text::PromptText;
 pub use topic::{DeviceTopic, Origin, StateKind, Topic, TopicError};
+pub use trace::{TraceError, TraceParent};

@@ -4,6 +4,7 @@ use crate::ids::{PromptId, TaskName};
 use crate::limits::{DEADLINE_MS_MAX, MESSAGES_MAX, TOKENS_MAX};
 use crate::number;
 use crate::text::PromptText;
+use crate::trace::TraceParent;
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -37,6 +38,9 @@ pub struct Prompt {
     pub stream: bool,
     /// Narrows consent: this prompt never leaves the host.
     pub local: bool,
+    /// The span of the requester that asks; the user property of MQTT 5 says the same, and this one wins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<TraceParent>,
 }
 
 /// A prompt as it stands on the wire, before the rules that span fields.
@@ -59,6 +63,7 @@ struct RawPrompt {
     stream: bool,
     #[serde(default)]
     local: bool,
+    traceparent: Option<TraceParent>,
 }
 
 impl TryFrom<RawPrompt> for Prompt {
@@ -76,6 +81,7 @@ impl TryFrom<RawPrompt> for Prompt {
             deadline_ms: raw.deadline_ms,
             stream: raw.stream,
             local: raw.local,
+            traceparent: raw.traceparent,
         })
     }
 }
@@ -200,7 +206,8 @@ impl<'de> Deserialize<'de> for DeadlineMs {
 }
 
 /// Identifies the content of a prompt: the first 16 bytes of the SHA-256 of its CBOR as this crate writes it, without
-/// `id` and `deadline_ms`. The deadline is no content: a Message Expiry is folded into it, and shrinks on the way.
+/// `id`, `deadline_ms` and `traceparent`. The deadline is no content: a Message Expiry is folded into it, and shrinks on
+/// the way; nor is the span that asks, which is a new one when a device asks again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ContentHash(#[serde(with = "serde_bytes")] pub [u8; 16]);
 
@@ -219,13 +226,14 @@ impl Prompt {
             deadline_ms: None,
             stream: false,
             local: false,
+            traceparent: None,
         }
     }
 
     /// Identifies the content, so that a repeated id can be told from a reused one.
     #[must_use]
     pub fn content_hash(&self) -> ContentHash {
-        let content = Self { id: None, deadline_ms: None, ..self.clone() };
+        let content = Self { id: None, deadline_ms: None, traceparent: None, ..self.clone() };
         let digest = Sha256::digest(crate::cbor::to_vec(&content));
         let mut hash = [0; 16];
         hash.copy_from_slice(&digest[..16]);

@@ -58,16 +58,19 @@ pub enum StateKind {
     Card,
     /// Queues and rates.
     Load,
+    /// All numbers of `/metrics`: one flat object, the same names.
+    Metrics,
 }
 
 impl StateKind {
-    const ALL: [Self; 3] = [Self::Health, Self::Card, Self::Load];
+    const ALL: [Self; 4] = [Self::Health, Self::Card, Self::Load, Self::Metrics];
 
     fn word(self) -> &'static str {
         match self {
             Self::Health => "health",
             Self::Card => "card",
             Self::Load => "load",
+            Self::Metrics => "metrics",
         }
     }
 }
@@ -88,7 +91,7 @@ pub enum Topic {
     State {
         /// Whose gateway.
         origin: Origin,
-        /// Which of the three.
+        /// Which of them.
         kind: StateKind,
     },
     /// Something happened at the gateway; the kind is an identifier such as `drop`.

@@ -6,7 +6,7 @@ use tidegate_schemas::{
     Accepted, Answer, Body, Budget, BudgetState, Card, CardModel, CardTask, Control, ControlOp, DeadlineMs, Encoding,
     ErrorCode, ErrorFrame, Escalation, Event, Frame, Health, Input, JobId, Json, LinkState, Load, Message, ModelName,
     Origin, Priority, Prompt, PromptId, QueueDepth, Reason, Resolution, ResolvedOutcome, Role, Route, TaskSpec, Timing,
-    Token, Usage, cbor, encode,
+    Token, TraceParent, Usage, cbor, encode,
 };
 
 /// A payload as it is committed in `golden/`.
@@ -39,6 +39,14 @@ pub(crate) fn full_prompt() -> Prompt {
         local: true,
         ..Prompt::bare("turn off the lights in the packing hall")
     }
+}
+
+fn trace() -> Option<TraceParent> {
+    "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().ok()
+}
+
+fn traced_prompt() -> Prompt {
+    Prompt { id: id(), traceparent: trace(), ..Prompt::bare("turn off the lights in the packing hall") }
 }
 
 fn chat_prompt() -> Prompt {
@@ -136,6 +144,7 @@ pub(crate) fn resolution() -> Resolution {
         model: "tide-cloud".parse().unwrap(),
         usage: Usage { prompt_tokens: 60, completion_tokens: 18 },
         timing: Timing { queued_ms: 0, prefill_ms: 20, decode_ms: 90, total_ms: 112 },
+        traceparent: None,
     }
 }
 
@@ -210,6 +219,7 @@ pub(crate) fn all() -> Vec<Golden> {
     all.push(golden("prompt-device.cbor".into(), "prompt", device.to_vec()));
     all.extend(in_both("prompt-full", "prompt", &full_prompt()));
     all.extend(in_both("prompt-messages", "prompt", &chat_prompt()));
+    all.extend(in_both("prompt-traced", "prompt", &traced_prompt()));
     all.extend(in_both("control-cancel", "control", &Control { op: ControlOp::Cancel, id: id().unwrap() }));
     all.extend(in_both("control-fetch", "control", &Control { op: ControlOp::Fetch, id: id().unwrap() }));
     for (name, frame) in frames() {
@@ -219,6 +229,8 @@ pub(crate) fn all() -> Vec<Golden> {
     }
     all.push(golden("escalation.cbor".into(), "escalation", encode(&escalation())));
     all.push(golden("resolution-answer.cbor".into(), "resolution", encode(&resolution())));
+    let traced = Resolution { traceparent: trace(), ..resolution() };
+    all.push(golden("resolution-traced.cbor".into(), "resolution", encode(&traced)));
     all.push(golden("resolution-error.cbor".into(), "resolution", encode(&failed_resolution())));
     all.push(in_json("health", "health", &health()));
     all.push(in_json("card", "card", &card()));

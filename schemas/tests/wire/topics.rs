@@ -19,6 +19,7 @@ fn names_are_those_of_the_design() {
     assert_eq!(state(StateKind::Health), "tg/v1/mill/gw-3/state/health");
     assert_eq!(state(StateKind::Card), "tg/v1/mill/gw-3/state/card");
     assert_eq!(state(StateKind::Load), "tg/v1/mill/gw-3/state/load");
+    assert_eq!(state(StateKind::Metrics), "tg/v1/mill/gw-3/state/metrics");
     let event = Topic::Event { origin: origin(), kind: "drop".to_owned() };
     assert_eq!(event.name(), "tg/v1/mill/gw-3/event/drop");
 }
@@ -65,7 +66,7 @@ fn topics() -> impl Strategy<Value = Topic> {
         DeviceTopic::Escalate,
         DeviceTopic::Resolve,
     ]);
-    let kind = prop::sample::select(vec![StateKind::Health, StateKind::Card, StateKind::Load]);
+    let kind = prop::sample::select(vec![StateKind::Health, StateKind::Card, StateKind::Load, StateKind::Metrics]);
     (origin, what, kind, id, 0..3).prop_map(|(origin, what, kind, last, shape)| match shape {
         0 => Topic::Device { origin, what, device: last.parse().unwrap() },
         1 => Topic::State { origin, kind },
