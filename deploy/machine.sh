@@ -44,7 +44,7 @@ machine_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-# Debian starts a broker at port 1883 when it installs one; the tests start their own.
+# Debian starts a broker at port 1883 when it installs one, and a Prometheus; the tests start their own.
 machine_install() {
     local policy=/usr/sbin/policy-rc.d ours=no status=0
     if [ ! -e "$policy" ]; then
@@ -55,9 +55,12 @@ machine_install() {
     machine_root env DEBIAN_FRONTEND=noninteractive \
         apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends "$@" >&2 || status=$?
     if [ "$ours" = yes ]; then machine_root rm -f "$policy"; fi
-    if [ "$status" = 0 ] && [[ " $* " == *" mosquitto "* ]] && [ -d /run/systemd/system ]; then
-        machine_root systemctl disable --now mosquitto.service >&2 || true
-    fi
+    local started
+    for started in mosquitto prometheus; do
+        if [ "$status" = 0 ] && [[ " $* " == *" $started "* ]] && [ -d /run/systemd/system ]; then
+            machine_root systemctl disable --now "$started.service" >&2 || true
+        fi
+    done
     return "$status"
 }
 

@@ -67,6 +67,9 @@ pub(crate) struct UpArgs {
     /// Model file (GGUF), instead of the configured one.
     #[arg(long, value_name = "FILE")]
     pub(crate) model: Option<PathBuf>,
+    /// Show text of devices' prompts on the page, in dead letters.
+    #[arg(long)]
+    pub(crate) reveal: bool,
 }
 
 /// Where a broker is and who we are to it.

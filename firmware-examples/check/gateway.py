@@ -33,6 +33,8 @@ listen_tls = ["127.0.0.1:{tls_port}"]
 cert = "{home}/server.pem"
 key = "{home}/server.key"
 users_file = "{home}/users"
+[page]
+listen = ["127.0.0.1:0"]
 [bridge]
 url = "mqtt://127.0.0.1:{dead_port}"
 [tasks.action]

@@ -212,7 +212,7 @@ fn gateway_config(dir: &Path, door: SocketAddr, setup: &Setup<'_>) -> String {
     let quoted = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
     let mut text = format!("site = \"demo\"\ngateway = \"quay\"\ndata_dir = {}\n", quoted(&data_dir(dir)));
     text += &format!("control_socket = {}\n", quoted(&dir.join("control.sock")));
-    text += &format!("\n[door]\nlisten = [\"{door}\"]\n");
+    text += &format!("\n[door]\nlisten = [\"{door}\"]\n\n[page]\nlisten = [\"127.0.0.1:0\"]\n");
     if let Some(model) = setup.model {
         text += &format!("\n[engine]\nmodel = {}\n", quoted(model));
     }

@@ -111,8 +111,23 @@ fn config(reader: &Reader, root: Section<'_>) -> Option<Config> {
         root.refuse("door", &"no door is opened where [intake] is configured");
     }
     let door = door::door(reader, root.section("door"));
+    let page = super::page::page(root.section("page"));
     root.finish();
-    Some(Config { origin, data_dir, control, default_task, tasks, door, engine, spool, limits, bridge, intake, drain })
+    Some(Config {
+        origin,
+        data_dir,
+        control,
+        default_task,
+        tasks,
+        door,
+        engine,
+        spool,
+        limits,
+        bridge,
+        intake,
+        page,
+        drain,
+    })
 }
 
 fn engine(section: Section<'_>) -> EngineConfig {

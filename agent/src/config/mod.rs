@@ -6,6 +6,7 @@ mod check;
 mod door;
 mod example;
 mod intake;
+mod page;
 mod places;
 mod reader;
 mod shipped;
@@ -14,6 +15,7 @@ mod tasks;
 pub(crate) use bridge::BridgeConfig;
 pub(crate) use check::{Source, load};
 pub(crate) use example::example;
+pub(crate) use page::{PageConfig, PageTls};
 pub(crate) use places::{control_candidates, find_model};
 
 use std::collections::BTreeMap;
@@ -53,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) bridge: Option<BridgeConfig>,
     /// The devices' own broker, in place of the door, if there is one.
     pub(crate) intake: Option<Broker>,
+    /// The page.
+    pub(crate) page: PageConfig,
     /// Longest time that a stop takes.
     pub(crate) drain: Duration,
 }

@@ -6,10 +6,13 @@ use super::control::{Control, Desk};
 use super::crossing::Crossings;
 use super::delivery::Pending;
 use super::front::Front;
+use super::gauges::{Certificate, Happenings, Meter, Painter, Watched};
 use super::hub::{Hands, Hub, Tickets};
 use super::ingress::Ingress;
-use super::message::{BridgeFacts, Ears, ToBridge};
+use super::message::{BridgeFacts, Ears, Report, ToBridge};
 use super::notices::{Notices, listen};
+use super::onlookers::{Onlookers, is_page};
+use super::page::Page;
 use super::view::{View, gone};
 use crate::config::{Config, find_model};
 use crate::engine::{COMMANDS_MAX, Supervisor};
@@ -73,7 +76,8 @@ pub(super) async fn build(config: &Config, stop: watch::Sender<bool>) -> Result<
     let (engine_reports, engine_ear) = mpsc::channel(ENGINE_REPORTS_MAX);
     let supervisor = Supervisor::new(start(config, model_path.clone()), engine_orders, engine_reports);
     let desk = Desk { inputs, spool: spool.clone(), reaches: Reaches::of(config) };
-    let mut tasks = vec![tokio::spawn(supervisor.run()), tokio::spawn(control.serve(desk))];
+    let mut tasks = vec![tokio::spawn(supervisor.run()), tokio::spawn(control.serve(desk.clone()))];
+    let page_faults = page(config, &desk, &reports, &mut tasks).await;
     listen(&spool, &reports);
     let bridge = config.bridge.clone().map(|bridge| {
         let (orders, order_ear) = mpsc::channel::<ToBridge>(BRIDGE_ORDERS_MAX);
@@ -87,10 +91,43 @@ pub(super) async fn build(config: &Config, stop: watch::Sender<bool>) -> Result<
         info!(%address, origin = %config.origin, "listening");
     }
     let hands = Hands { spool, front, engine, bridge, reports };
-    let hub = hub(config, (&model_path, &model), recovered, hands, stop);
+    let mut hub = hub(config, (&model_path, &model), recovered, hands, stop);
+    hub.view.faults.extend(page_faults);
     let hangup = signal(SignalKind::hangup()).map_err(|e| Failure::other(format!("SIGHUP cannot be received: {e}")))?;
     let ears = Ears { inputs: input_ear, reports: report_ear, engine: engine_ear, hangup };
     Ok(Gateway { hub, ears, tasks, will })
+}
+
+/// The page and what it shows. One that cannot be served is a fault, and the gateway goes on without it.
+async fn page(
+    config: &Config,
+    desk: &Desk,
+    reports: &mpsc::UnboundedSender<Report>,
+    tasks: &mut Vec<tokio::task::JoinHandle<()>>,
+) -> Vec<String> {
+    let watched = Watched {
+        spool: desk.spool.clone(),
+        data_dir: config.data_dir.clone(),
+        free_bytes_min: config.spool.free_bytes_min,
+        certificates: certificates(config),
+    };
+    let (painter, views) = Painter::new(desk.inputs.clone(), reports.clone(), watched);
+    tasks.push(tokio::spawn(painter.run()));
+    let (pages, faults) = Page::open(&config.page, desk, &views).await;
+    tasks.extend(pages.into_iter().map(|page| tokio::spawn(page.serve())));
+    faults.iter().for_each(|fault| warn!(%fault, "the page is not served there"));
+    faults
+}
+
+/// Our certificates, by what they are for.
+fn certificates(config: &Config) -> Vec<Certificate> {
+    let door = config.door.listeners.iter().find_map(|listener| listener.tls.as_ref()).map(|tls| tls.cert.clone());
+    let own = |broker: &crate::link::Broker| broker.trust.identity.as_ref().map(|identity| identity.cert.clone());
+    let bridge = config.bridge.as_ref().and_then(|bridge| own(&bridge.broker));
+    let intake = config.intake.as_ref().and_then(own);
+    let page = config.page.tls.as_ref().map(|tls| tls.cert.clone());
+    let files = [("door", door), ("bridge", bridge), ("intake", intake), ("page", page)];
+    files.into_iter().filter_map(|(part, file)| Some(Certificate { part, file: file? })).collect()
 }
 
 /// The door, or the intake in its place.
@@ -167,6 +204,8 @@ fn hub(
         settle: HashMap::new(),
         retries: VecDeque::new(),
         view: view(config, &recovered, stop),
+        meter: Meter::default(),
+        onlookers: Onlookers::default(),
         notices: Notices::default(),
         fatal: None,
     };
@@ -198,8 +237,9 @@ fn view(config: &Config, recovered: &Recovered, stop: watch::Sender<bool>) -> Vi
         origin: config.origin.clone(),
         tasks: config.tasks.iter().map(card).collect(),
         limits: config.limits.clone(),
-        outcome_limits: (config.spool.outcomes_entries_max, config.spool.outcomes_bytes_max),
+        spool_limits: config.spool,
         link: if config.bridge.is_some() { LinkState::Down } else { LinkState::None },
+        link_since: Instant::now(),
         child: None,
         engine_pid: 0,
         engine_restarts: 0,
@@ -215,6 +255,8 @@ fn view(config: &Config, recovered: &Recovered, stop: watch::Sender<bool>) -> Vi
         weakened: config.intake.as_ref().map(|broker| weakened(&broker.address)).unwrap_or_default(),
         intake_fault: None,
         events: BTreeMap::new(),
+        happenings: Happenings::default(),
+        numbers_crossed: None,
         told: [None, None, None],
     }
 }
@@ -253,7 +295,13 @@ fn restore(hub: &mut Hub, recovered: Recovered) {
         job: s.job,
         at: clock::of(&s.stamp),
     });
-    recovered.pending.iter().for_each(|(device, job)| hub.pending.add(device, *job));
+    for (device, job) in &recovered.pending {
+        hub.pending.add(device, *job);
+        if is_page(device) {
+            // Whoever looked at it is gone with the last run.
+            let _ = hub.hands.reports.send(Report::Released(device.clone(), *job));
+        }
+    }
     let commands = hub.dispatcher.restore(jobs, seen.collect(), clock::now());
     hub.perform(commands);
 }
@@ -268,6 +316,7 @@ pub(super) fn configure(args: &crate::cli::UpArgs) -> Result<Config, Failure> {
     if let Some(addr) = args.listen {
         config.door.listeners = vec![tidegate_broker::Listener { addr, tls: None }];
     }
+    config.page.reveal = crate::queue::Reveal::from(args.reveal);
     if let Some(model) = &args.model {
         config.engine.model = Some(model.clone());
     }

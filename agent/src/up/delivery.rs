@@ -5,7 +5,7 @@ use tidegate_broker::Outgoing;
 use tidegate_core::{Command, Dead};
 use tidegate_schemas::{
     ContentHash, DeviceId, Encoding, ErrorCode, ErrorFrame, Frame, JobId, OUTCOME_BYTES_MAX, PROMPT_BYTES_MAX,
-    PromptId, Reply, Route, cbor,
+    PromptId, Reply, Route, TraceParent, cbor,
 };
 use tidegate_spool::{DeadReason, OutcomeRecord, Reach, Stamp};
 
@@ -36,6 +36,11 @@ impl Pending {
         was
     }
 
+    /// The oldest of all.
+    pub(super) fn oldest(&self) -> Option<JobId> {
+        self.all.keys().next().copied()
+    }
+
     /// At most `max` of all devices, after `after`.
     pub(super) fn of_all(&self, after: Option<JobId>, max: usize) -> Vec<(DeviceId, JobId)> {
         let from = after.map_or(JobId(0), |after| JobId(after.0.saturating_add(1)));
@@ -60,6 +65,8 @@ pub(super) struct Facts {
     pub(super) reply: Reply,
     /// How far its text may go.
     pub(super) reach: Reach,
+    /// The trace that it belongs to.
+    pub(super) trace: Option<TraceParent>,
 }
 
 /// The record of an outcome: its exact bytes, and what is delivered instead where they are too many for the device.

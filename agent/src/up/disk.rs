@@ -38,6 +38,7 @@ impl Hub {
             (Task::Keep(job), Ok(())) => self.step(Event::Kept(job)),
             (Task::Keep(job), Err(error)) => {
                 self.facts.remove(&job);
+                self.onlookers.gone(job);
                 self.step(Event::NotKept { job, why: error.to_string() });
             }
             (Task::Escalate(job), Ok(())) => self.step(Event::EscalationKept(job)),

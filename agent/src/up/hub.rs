@@ -4,8 +4,10 @@
 use super::clock;
 use super::delivery::{Facts, Pending};
 use super::front::Front;
+use super::gauges::Meter;
 use super::message::{Ears, Input, Query, Report, Task, ToBridge};
 use super::notices::Notices;
+use super::onlookers::{Onlookers, page_device};
 use super::view::View;
 use crate::engine::EngineCommand;
 use crate::failure::Failure;
@@ -85,6 +87,9 @@ pub(super) struct Hub {
     /// Changes that the disk refused for now; they go in order, since all wait equally long.
     pub(super) retries: VecDeque<(Instant, Task)>,
     pub(super) view: View,
+    pub(super) meter: Meter,
+    /// Who looks at prompts of the page.
+    pub(super) onlookers: Onlookers,
     /// What the store said and nobody was told yet.
     pub(super) notices: Notices,
     /// Why the process cannot go on.
@@ -159,7 +164,7 @@ impl Hub {
     fn report(&mut self, report: Report) {
         match report {
             Report::Event(event) => {
-                self.view.note(&event);
+                self.note_link(&event);
                 let link = matches!(event, Event::LinkUp | Event::LinkDown);
                 self.step(event);
                 if link {
@@ -176,6 +181,7 @@ impl Hub {
             }
             Report::Resolution(number, resolution) => self.resolution(number, resolution),
             Report::Counts(counts) => self.view.counts = counts,
+            Report::Numbers(numbers) => self.tell_numbers(numbers),
             Report::Store(notice) => self.notices.add(notice),
             Report::Bridge(facts) => self.bridged(*facts),
             Report::Intake(fault) => self.intake(fault),
@@ -202,6 +208,19 @@ impl Hub {
             Input::Waiting { after, max, reply } => {
                 let jobs = self.pending.of_all(after, max);
                 tokio::spawn(gather_all(self.hands.spool.clone(), jobs, reply));
+            }
+            Input::Ask { prompt, bytes, frames, reply } => {
+                let ticket = self.tickets.add(Encoding::Json, Reply::default(), reply);
+                // As above: a prompt that is accepted is kept within this step.
+                self.onlookers.arrives(frames);
+                let (device, encoding) = (page_device(), Encoding::Json);
+                self.step(Event::Arrived(Arrival { ticket, device, prompt, encoding, bytes }));
+                self.onlookers.arrived();
+            }
+            Input::Facts(reply) => {
+                // For the next picture: what is counted here is a moment old.
+                self.count();
+                let _ = reply.send(Box::new(self.facts()));
             }
             Input::Query(query, reply) => self.query(query, reply),
         }

@@ -2,6 +2,7 @@
 
 use super::crossing::Crossings;
 use super::message::{Input, Report};
+use super::onlookers::is_page;
 use crate::intake::Outcomes;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -26,12 +27,15 @@ impl Keeper for Ingress {
     fn prompt(&self, submission: Submission) -> Kept<Verdict> {
         let inputs = self.inputs.clone();
         Box::pin(async move {
-            let Submission { device, payload, expiry_ms, reply: reply_to, .. } = submission;
+            let Submission { device, payload, expiry_ms, reply: reply_to, traceparent } = submission;
             let (prompt, encoding) = match decode_prompt(&payload) {
                 Ok(found) => found,
                 Err(error) => return refused(&payload, &error),
             };
-            let prompt = Arc::new(with_expiry(prompt, expiry_ms));
+            if is_page(&device) {
+                return not_for_clients(prompt.id, encoding);
+            }
+            let prompt = Arc::new(with_trace(with_expiry(prompt, expiry_ms), traceparent.as_deref()));
             let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
             let ask = |reply| Input::Prompt { device, prompt, encoding, bytes, reply_to, reply };
             verdict(&inputs, encoding, ask).await
@@ -99,6 +103,12 @@ async fn verdict(
     }
 }
 
+/// The page is a device that lives in this process.
+fn not_for_clients(id: Option<tidegate_schemas::PromptId>, encoding: Encoding) -> Verdict {
+    let message = "this device is the gateway's own page".to_owned();
+    refusal(encoding, error(id, ErrorCode::NotAllowed, message))
+}
+
 /// A smaller Message Expiry wins over the deadline.
 fn with_expiry(prompt: Prompt, expiry_ms: Option<u64>) -> Prompt {
     let expiry = expiry_ms.and_then(|ms| DeadlineMs::new(ms.clamp(1, DEADLINE_MS_MAX)));
@@ -107,6 +117,13 @@ fn with_expiry(prompt: Prompt, expiry_ms: Option<u64>) -> Prompt {
         (deadline, expiry) => deadline.or(expiry),
     };
     Prompt { deadline_ms, ..prompt }
+}
+
+/// The user property counts where the envelope says nothing. One that is none is left out, as W3C Trace Context 1, 2.3
+/// wants it.
+fn with_trace(prompt: Prompt, property: Option<&str>) -> Prompt {
+    let traceparent = prompt.traceparent.clone().or_else(|| property?.parse().ok());
+    Prompt { traceparent, ..prompt }
 }
 
 /// The refusal of a payload that is no message, written as the payload seems to be, else as JSON.
@@ -150,6 +167,20 @@ mod tests {
         check(Some(900), Some(700), Some(700));
         check(None, Some(0), Some(1));
         check(None, Some(u64::MAX), Some(DEADLINE_MS_MAX));
+    }
+
+    #[test]
+    fn the_trace_of_the_envelope_wins_and_a_bad_property_is_left_out() {
+        let traced = |id: char| format!("00-{}-b7ad6b7169203331-01", id.to_string().repeat(32));
+        let check = |own: Option<String>, property: Option<String>, expect: Option<String>| {
+            let traceparent = own.map(|own| own.parse().unwrap());
+            let prompt = with_trace(Prompt { traceparent, ..Prompt::bare("x") }, property.as_deref());
+            assert_eq!(prompt.traceparent.map(|t| t.to_string()), expect);
+        };
+        check(None, None, None);
+        check(None, Some(traced('a')), Some(traced('a')));
+        check(Some(traced('b')), Some(traced('a')), Some(traced('b')));
+        check(None, Some("nonsense".to_owned()), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the shells tell the hub.
 
+use super::gauges::Facts;
 use crate::engine::EngineReport;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -59,6 +60,19 @@ pub(super) enum Input {
         /// Waits for them.
         reply: oneshot::Sender<Vec<(DeviceId, Outgoing)>>,
     },
+    /// A prompt of the page: its frames go to whoever looks at it there, and to no session.
+    Ask {
+        /// What it asks.
+        prompt: Arc<Prompt>,
+        /// Bytes of its text.
+        bytes: u32,
+        /// Takes its frames, as JSON.
+        frames: mpsc::Sender<Bytes>,
+        /// Waits for the verdict.
+        reply: oneshot::Sender<Verdict>,
+    },
+    /// How is everything?
+    Facts(oneshot::Sender<Box<Facts>>),
     /// A question of the control socket.
     Query(Query, oneshot::Sender<serde_json::Value>),
 }
@@ -116,6 +130,8 @@ pub(super) enum Report {
     Store(Notice),
     /// What the bridge knows of its link.
     Bridge(Box<BridgeFacts>),
+    /// All numbers, to be told as retained state.
+    Numbers(Bytes),
     /// The broker of the intake is there, or why it is not.
     Intake(Option<String>),
 }

@@ -15,6 +15,7 @@ impl Hub {
                 self.view.child = Some(child);
                 self.view.engine_pid = pid;
                 self.view.engine_fault = None;
+                self.view.happenings.add("engine", format!("the engine is ready with {model}"));
                 self.view.model = Some(CardModel { name: model.clone(), sha256, context_tokens });
                 self.step(Event::EngineReady { model, context_tokens });
                 self.tell();
@@ -27,6 +28,7 @@ impl Hub {
                 self.view.child = None;
                 self.view.engine_pid = 0;
                 self.view.engine_restarts += 1;
+                self.view.happenings.add("engine", format!("the engine is gone: {why}"));
                 self.view.engine_fault = Some(why);
                 if was_ready {
                     self.step(Event::EngineGone);

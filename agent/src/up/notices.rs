@@ -61,6 +61,7 @@ impl Hub {
     pub(super) fn announce(&mut self, kind: &'static str, message: String) {
         let count = self.view.events.entry(kind).or_default();
         *count += 1;
+        self.view.happenings.add(kind, message.clone());
         let event = tidegate_schemas::Event { message, count: *count };
         let topic = Topic::Event { origin: self.view.origin.clone(), kind: kind.to_owned() }.name();
         let payload = super::view::payload(&event);

@@ -4,6 +4,7 @@ use super::delivery::{self, Facts};
 use super::hub::Hub;
 use super::ingress::refusal;
 use super::message::{Report, Task, ToBridge};
+use super::onlookers;
 use crate::engine::EngineCommand;
 use crate::schema;
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use tidegate_core::{Command, EngineFault, Event, Inference, Keepsake, Note, Tick
 use tidegate_engine::protocol::Run;
 use tidegate_schemas::{
     DeviceId, Encoding, ErrorCode, ErrorFrame, Escalation, Frame, Input, JobId, Message, Prompt, Reply, Resolution,
-    ResolvedOutcome, Role,
+    ResolvedOutcome, Role, Route, TraceParent,
 };
 use tidegate_spool::{Change, EscalationRecord, OutcomeRecord, PromptRecord, Reach, Stamp};
 use tracing::{debug, error, info, warn};
@@ -26,6 +27,7 @@ impl Hub {
     }
 
     fn perform_one(&mut self, command: Command) {
+        self.meter.note(&command, self.second());
         match command {
             Command::Keep(keepsake) => self.keep(keepsake),
             Command::Acknowledge { ticket, frame } => self.tickets.end(ticket, |encoding| Verdict::Kept {
@@ -59,6 +61,10 @@ impl Hub {
         let reply = std::mem::take(&mut self.asking);
         let facts = self.facts_of(&prompt, reply.clone());
         self.facts.insert(job, facts);
+        self.onlookers.kept(job);
+        if let Some(trace) = self.trace(job) {
+            info!(%job, %device, trace, "accepted");
+        }
         let prompt = (*prompt).clone();
         let record = PromptRecord { job, device, prompt, encoding, bytes, stamp: Stamp::now(), attempts: 0, reply };
         self.submit_as(Change::Keep(record), Task::Keep(job));
@@ -69,7 +75,8 @@ impl Hub {
         let name = prompt.task.as_ref().unwrap_or(&self.default_task);
         let cloud = self.view.tasks.iter().any(|card| card.name == *name && card.cloud);
         let reach = if cloud && !prompt.local { Reach::Cloud } else { Reach::Host };
-        Facts { hash: prompt.content_hash(), task: prompt.task.clone(), reach, reply }
+        let trace = prompt.traceparent.clone();
+        Facts { hash: prompt.content_hash(), task: prompt.task.clone(), reach, reply, trace }
     }
 
     fn infer(&mut self, inference: &Inference) {
@@ -106,6 +113,9 @@ impl Hub {
     fn send(&self, job: JobId, device: &DeviceId, encoding: Encoding, frame: &Frame) {
         let how = if matches!(frame, Frame::Answer(_)) { Ephemeral::Provisional } else { Ephemeral::Lossy };
         if let Some(payload) = encoding.frame(frame) {
+            if onlookers::is_page(device) {
+                return self.onlookers.show(job, payload.into());
+            }
             let reply = self.facts.get(&job).map(|facts| facts.reply.clone()).unwrap_or_default();
             self.hands.front.send_to(device, payload.into(), how, reply);
         }
@@ -131,6 +141,9 @@ impl Hub {
     }
 
     fn deliver(&mut self, job: JobId, device: &DeviceId) {
+        if onlookers::is_page(device) {
+            return self.deliver_to_page(job, device);
+        }
         if let Some(outgoing) = self.ready.remove(&job) {
             return self.hands.front.deliver(device, outgoing);
         }
@@ -150,6 +163,9 @@ impl Hub {
     /// A resolution from the cloud: what fits neither task nor size is dropped, the rest is the dispatcher's.
     pub(super) fn resolution(&mut self, number: u64, resolution: Box<Resolution>) {
         let job = resolution.job;
+        if let Some(trace) = &resolution.traceparent {
+            info!(%job, %trace, model = %resolution.model, "a resolution came");
+        }
         if !self.fits(&resolution) {
             warn!(%job, "dropped a resolution that does not fit its task");
             self.view.misfits += 1;
@@ -186,13 +202,26 @@ impl Hub {
     fn note(&self, note: &Note) {
         match note {
             Note::Refused { device, code } => info!(%device, %code, "refused"),
-            Note::KeptLocal { job, reason } => debug!(%job, %reason, "kept local"),
-            Note::Escalated { job, reason } => info!(%job, %reason, "escalated"),
-            Note::Ended { job, route, code: Some(code) } => info!(%job, ?route, %code, "ended in an error"),
-            Note::Ended { job, route, code: None } => debug!(%job, ?route, "ended"),
+            Note::KeptLocal { job, reason } => debug!(%job, %reason, trace = self.trace(*job), "kept local"),
+            Note::Escalated { job, reason } => info!(%job, %reason, trace = self.trace(*job), "escalated"),
+            Note::Ended { job, route, code } => self.note_end(*job, *route, *code),
             Note::StrayResolution { job } => info!(%job, "dropped a resolution of nothing that is open"),
             Note::Suspect { job, attempt } => warn!(%job, attempt, "ran while the engine died"),
         }
+    }
+
+    /// What belongs to somebody's trace is told at `info`, so that they find it; the rest is routine.
+    fn note_end(&self, job: JobId, route: Option<Route>, code: Option<ErrorCode>) {
+        match (self.trace(job), code) {
+            (trace, Some(code)) => info!(%job, %code, trace, "ended in an error"),
+            (Some(trace), None) => info!(%job, ?route, trace, "ended"),
+            (None, None) => debug!(%job, ?route, "ended"),
+        }
+    }
+
+    /// The trace that an open prompt belongs to.
+    fn trace(&self, job: JobId) -> Option<&str> {
+        self.facts.get(&job)?.trace.as_ref().map(TraceParent::as_str)
     }
 
     /// The process cannot go on.

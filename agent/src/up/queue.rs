@@ -36,6 +36,12 @@ pub(super) async fn answer(request: Request, desk: &Desk) -> Value {
     }
 }
 
+/// Dead letters for the page, a page of them, oldest first.
+pub(super) async fn dead_letters(desk: &Desk, reveal: Reveal) -> Value {
+    let found = list(desk, QueueClass::Dead, 0, u64::MAX).await;
+    json!({ "entries": found.iter().map(|stored| full(stored, reveal)).collect::<Vec<_>>() })
+}
+
 async fn count(desk: &Desk) -> Counts {
     let (sender, found) = oneshot::channel();
     desk.spool.counts(move |counts| {

@@ -1,12 +1,13 @@
 //! What the gateway says about itself: retained state on both brokers, and the answer to `status`.
 
+use super::gauges::Happenings;
 use super::hub::Hub;
 use super::message::{BridgeFacts, ToBridge};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tidegate_core::Event;
 use tidegate_schemas::{
     Card, CardModel, CardTask, Health, JobId, LinkState, Load, Origin, PROMPT_BYTES_MAX, QueueDepth, StateKind, Topic,
@@ -17,13 +18,18 @@ use tokio::sync::watch;
 /// Version of this gateway.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// How often all numbers cross the link: some 8 KB, so less than 1 MB of a day.
+const NUMBERS_CROSS_EVERY: Duration = Duration::from_secs(900);
+
 /// What is known of the shells.
 pub(super) struct View {
     pub(super) origin: Origin,
     pub(super) tasks: Vec<CardTask>,
     pub(super) limits: tidegate_core::Limits,
-    pub(super) outcome_limits: (u64, u64),
+    pub(super) spool_limits: tidegate_spool::Limits,
     pub(super) link: LinkState,
+    /// When the link became what it is.
+    pub(super) link_since: Instant,
     /// Number of the engine child that is up.
     pub(super) child: Option<u64>,
     pub(super) engine_pid: u32,
@@ -47,29 +53,29 @@ pub(super) struct View {
     pub(super) intake_fault: Option<String>,
     /// Events so far, by kind.
     pub(super) events: BTreeMap<&'static str, u64>,
+    /// What happened last, for the page.
+    pub(super) happenings: Happenings,
+    /// When the numbers went to the central broker last.
+    pub(super) numbers_crossed: Option<Instant>,
     /// What was told last, by kind.
     pub(super) told: [Option<Bytes>; 3],
 }
 
 impl View {
-    /// Takes what an event says about the link.
-    pub(super) fn note(&mut self, event: &Event) {
-        match event {
-            Event::LinkUp => self.link = LinkState::Up,
-            Event::LinkDown => self.link = LinkState::Down,
-            _ => {}
-        }
-    }
-
-    fn health(&self, door: Vec<String>) -> Health {
+    /// What is wrong, one sentence each.
+    pub(super) fn faults(&self, door: Vec<String>) -> Vec<String> {
         let engine = self.engine_fault.iter().map(|why| format!("engine: {why}"));
         let intake = self.intake_fault.iter().cloned();
         let bridge = self.bridge.refused.iter().map(|why| format!("the central broker refuses us: {why}"));
+        self.faults.iter().cloned().chain(engine).chain(bridge).chain(intake).chain(door).collect()
+    }
+
+    fn health(&self, door: Vec<String>) -> Health {
         Health {
             online: !self.draining,
             link: self.link,
             engine_ready: self.child.is_some(),
-            faults: self.faults.iter().cloned().chain(engine).chain(bridge).chain(intake).chain(door).collect(),
+            faults: self.faults(door),
             version: VERSION.to_owned(),
             budget: self.bridge.budget,
             weakened: self.weakened.clone(),
@@ -112,7 +118,8 @@ impl Hub {
     fn load(&self) -> Load {
         let load = self.dispatcher.load();
         let limits = &self.view.limits;
-        let (entries_max, bytes_max) = self.view.outcome_limits;
+        let (entries_max, bytes_max) =
+            (self.view.spool_limits.outcomes_entries_max, self.view.spool_limits.outcomes_bytes_max);
         let depth =
             |entries, bytes, max: u32, bytes_max| QueueDepth { entries, entries_max: max.into(), bytes, bytes_max };
         Load {
@@ -149,6 +156,29 @@ impl Hub {
                 let _ = bridge.try_send(ToBridge::State(name, payload.clone()));
             }
             self.view.told[place] = Some(payload);
+        }
+    }
+
+    /// Takes what an event says about the link.
+    pub(super) fn note_link(&mut self, event: &Event) {
+        let (link, message) = match event {
+            Event::LinkUp => (LinkState::Up, format!("the link is up, {}", self.view.bridge.broker)),
+            Event::LinkDown => (LinkState::Down, "the link is down".to_owned()),
+            _ => return,
+        };
+        (self.view.link, self.view.link_since) = (link, Instant::now());
+        self.view.happenings.add("link", message);
+    }
+
+    /// Tells the numbers of `/metrics`: to the local broker as they come, over the link now and then.
+    pub(super) fn tell_numbers(&mut self, numbers: Bytes) {
+        let name = topic(&self.view.origin, StateKind::Metrics);
+        self.hands.front.state(name.clone(), numbers.clone());
+        let due = self.view.numbers_crossed.is_none_or(|at| at.elapsed() >= NUMBERS_CROSS_EVERY);
+        if let Some(bridge) = self.hands.bridge.as_ref().filter(|_| due) {
+            self.view.numbers_crossed = Some(Instant::now());
+            // A full channel means that the link is busy; the next ones tell it.
+            let _ = bridge.try_send(ToBridge::State(name, numbers));
         }
     }
 

@@ -249,7 +249,8 @@ impl Desk {
             warn!("the engine takes no aborts, the run goes on");
         }
         let is_error = matches!(outcome, ResolvedOutcome::Error { .. });
-        info!(origin = %key.0, job = %key.1, is_error, "resolved");
+        let trace = open.escalation.prompt.traceparent.as_ref().map(tracing::field::display);
+        info!(origin = %key.0, job = %key.1, is_error, trace, "resolved");
         let confidence = done.filter(|_| !is_error).map(|done| self.confidence(&open.escalation.task.name, done));
         let resolution = Resolution {
             v: version(),
@@ -264,6 +265,7 @@ impl Desk {
                 completion_tokens: d.completion_tokens,
             }),
             timing: timing(&open, done),
+            traceparent: open.escalation.prompt.traceparent.clone(),
         };
         self.remember(key.clone(), &open.escalation.device, &resolution);
     }

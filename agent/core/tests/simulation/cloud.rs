@@ -120,5 +120,6 @@ fn answer(job: JobId, attempt: u32) -> Resolution {
         model: "tide-cloud".parse().unwrap(),
         usage: Usage::default(),
         timing: Timing::default(),
+        traceparent: None,
     }
 }

@@ -205,7 +205,7 @@ fn door_config(dir: &Path, at: (SocketAddr, SocketAddr), pki: Option<&Pki>, sect
     if let Some(model) = &sections.model {
         text += &format!("\n[engine]\nmodel = {}\n", quoted(model));
     }
-    text += &format!("\n[door]\nlisten = [\"{}\"]\n", at.0);
+    text += &format!("\n[page]\nlisten = [\"127.0.0.1:0\"]\n\n[door]\nlisten = [\"{}\"]\n", at.0);
     if let Some(pki) = pki {
         text += &format!("listen_tls = [\"{}\"]\ncert = {}\n", at.1, quoted(&pki.file("cert.pem")));
         text += &format!("key = {}\nclient_ca = {}\n", quoted(&pki.file("key.pem")), quoted(&pki.file("ca.pem")));

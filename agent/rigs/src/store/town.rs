@@ -301,6 +301,7 @@ fn resolution(escalation: &Escalation, said: u64) -> Resolution {
         model: "rig".parse().expect("letters"),
         usage: Usage::default(),
         timing: Timing::default(),
+        traceparent: None,
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Setup {
     pub(crate) port: u16,
     /// The configuration's section `door`.
     pub(crate) door: String,
+    /// The configuration's section `page`: a port that nobody has, unless a test says another.
+    pub(crate) page: String,
     /// More of the configuration.
     pub(crate) more: String,
     /// `RUST_LOG`.
@@ -39,7 +41,8 @@ impl Setup {
     pub(crate) fn new() -> Self {
         let (folder, port) = (Arc::new(tempfile::tempdir().unwrap()), free_port());
         let door = format!("listen = [\"127.0.0.1:{port}\"]");
-        Self { folder, model: edge_model(), port, door, more: String::new(), log: "info" }
+        let page = "listen = [\"127.0.0.1:0\"]".to_owned();
+        Self { folder, model: edge_model(), port, door, page, more: String::new(), log: "info" }
     }
 
     /// With a bridge to that port, and tasks whose answers are kept, doubted, or private.
@@ -57,10 +60,11 @@ impl Setup {
         let path = self.folder.path().join("tidegate.toml");
         let text = format!(
             "data_dir = \"data\"\ncontrol_socket = \"control.sock\"\n{}\n[engine]\nmodel = {:?}\nslots = 1\nthreads = 1\n\
-             [door]\n{}\n",
+             [door]\n{}\n[page]\n{}\n",
             self.root_and_sections().0,
             self.model.display().to_string(),
             self.door,
+            self.page,
         );
         fs::write(&path, format!("{text}{}", self.root_and_sections().1)).unwrap();
         path
@@ -72,8 +76,13 @@ impl Setup {
     }
 
     pub(crate) fn start(&self) -> Gateway {
+        self.start_with(&[])
+    }
+
+    /// With more on the command line.
+    pub(crate) fn start_with(&self, more: &[&str]) -> Gateway {
         let mut command = tidegate();
-        command.arg("up").arg("--config").arg(self.config()).env("RUST_LOG", self.log);
+        command.arg("up").args(more).arg("--config").arg(self.config()).env("RUST_LOG", self.log);
         let mut process = Process::start(&mut command);
         process.wait_for_log("listening");
         let control = self.folder.path().join("control.sock");
@@ -99,6 +108,16 @@ impl Gateway {
         let (status, out, err) = run(tidegate().args(["status", "--json", "--control"]).arg(&self.control));
         assert_eq!(status, 0, "{err}");
         serde_json::from_str(&out).unwrap()
+    }
+
+    /// The port of the page, as the log says it.
+    pub(crate) fn page(&self) -> u16 {
+        until("the page", || {
+            let log = self.process.log();
+            let (_, rest) = log.split_once("the page is served")?;
+            let (_, rest) = rest.split_once("://")?;
+            rest.split(['/', '"']).next()?.rsplit_once(':')?.1.parse().ok()
+        })
     }
 
     /// Waits until the status has it.
