@@ -31,9 +31,22 @@ pub(crate) fn exchange(mut stream: impl Read + Write, head: &str, body: &[u8]) -
     said.extend_from_slice(body);
     // Whoever turns a large body away need not read it.
     let _ = stream.write_all(&said);
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
+    let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
+    while !whole(&answer) {
+        match stream.read(&mut piece) {
+            Ok(read) if read > 0 => answer.extend_from_slice(&piece[..read]),
+            _ => break,
+        }
+    }
     read(&answer)
+}
+
+/// Whether an answer that says its length is there.
+fn whole(answer: &[u8]) -> bool {
+    let Some(at) = answer.windows(4).position(|w| w == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&answer[..at]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    length.is_some_and(|length| answer.len() >= at + 4 + length)
 }
 
 /// Reads an answer.

@@ -74,7 +74,9 @@ fn prometheus_takes_the_metrics_and_every_one_that_is_asked_for_is_there() {
     device.prompt(r#"{"id":"c-1","task":"doubted","input":"seventeen grommets whistle at noon"}"#);
     device.prompt(r#"{"id":"e-1","input":"expires","deadline_ms":1}"#);
     device.prompt(r#"{"id":"r-1","task":"nothing","input":"refused"}"#);
-    ["c-1", "e-1", "r-1"].map(|id| device.outcome(id));
+    for id in ["c-1", "e-1", "r-1"] {
+        device.outcome(id);
+    }
     let text = until("all outcomes counted", || {
         let text = get(gateway.page(), "/metrics").body;
         text.contains("tidegate_outcomes_total{route=\"cloud\"} 1").then_some(text)

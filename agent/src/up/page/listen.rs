@@ -65,19 +65,23 @@ impl Page {
     }
 }
 
+/// A connection, with TLS or without: one type, so that the whole of HTTP stands in the binary once.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
 async fn meet(stream: Patient, tls: Option<TlsAcceptor>, service: Service) {
     match tls {
-        None => speak(stream, service).await,
+        None => speak(Box::new(stream), service).await,
         Some(tls) => {
             if let Ok(Ok(stream)) = timeout(HANDSHAKE_MAX, tls.accept(stream)).await {
-                speak(stream, service).await;
+                speak(Box::new(stream), service).await;
             }
         }
     }
 }
 
 /// One request, one answer: a connection that waits for more would hold a place.
-async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, service: Service) {
+async fn speak(stream: Box<dyn Stream>, service: Service) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).keep_alive(false).max_buf_size(HEAD_BYTES_MAX);
     let service = TowerToHyperService::new(service);
