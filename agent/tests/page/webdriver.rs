@@ -30,7 +30,9 @@ impl Browser {
             "--no-sandbox",
             "--disable-dev-shm-usage",
             "--disable-gpu",
-            "--window-size=1180,1500",
+            "--window-size=1180,1250",
+            // A foreign name that is pointed here, as an attacker's DNS does.
+            "--host-resolver-rules=MAP evil.example 127.0.0.1",
             &profile,
         ];
         let wanted = json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": { "args": args } } } });

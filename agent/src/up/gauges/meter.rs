@@ -166,10 +166,10 @@ impl Meter {
         self.write_histograms(sheet);
         let hour = self.hour(now_s);
         let seconds = |ms: Option<u64>| ms.map(|ms| ms as f64 / 1000.0);
-        let latency = [("0.5", seconds(hour.p50_ms)), ("0.95", seconds(hour.p95_ms))];
-        let known = latency.into_iter().filter_map(|(quantile, s)| Some((quantile, s?)));
+        let latency = [("50", seconds(hour.p50_ms)), ("95", seconds(hour.p95_ms))];
+        let known = latency.into_iter().filter_map(|(percent, s)| Some((percent, s?)));
         let help = "Time from receipt to answer over the last hour.";
-        sheet.each(GAUGE, "tidegate_answer_latency_recent_seconds", help, "quantile", known);
+        sheet.each(GAUGE, "tidegate_answer_latency_recent_seconds", help, "percent", known);
         if let Some(now) = self.window.tokens_per_s(now_s) {
             let help = "Tokens per second of one answer, in the last two minutes.";
             sheet.one(GAUGE, "tidegate_engine_tokens_per_second", help, now);
