@@ -1,10 +1,9 @@
 //! Reads records out of files that sled no longer reads: looks for the magic, believes the checksum.
 //!
 //! A log-structured file also holds records that were replaced or removed. Of two records of a key the later one
-//! counts; what was removed is told by what removed it: an outcome ends its prompt and escalation, the horizon ends
-//! all jobs below it. Memory is bounded by the number of keys, not by the size of the files.
+//! counts; which of them was ended or removed since is the salvage's to tell. Memory is bounded by the number of keys, not by the size of the files.
 
-use crate::envelope::{Class, Envelope, Key, MAGIC};
+use crate::envelope::{Class, Envelope, Form, Key, MAGIC};
 use crate::large::INLINE_BYTES_MAX;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -28,6 +27,7 @@ struct Place {
     file: usize,
     offset: u64,
     len: usize,
+    form: Form,
 }
 
 /// The latest record of every key that was found.
@@ -45,16 +45,21 @@ impl Carving {
     }
 
     fn found(&mut self, envelope: &Envelope<'_>, offset: u64) {
-        let place = Place { seq: envelope.seq, file: self.files.len() - 1, offset, len: envelope.len() };
+        let (seq, form) = (envelope.seq, envelope.form);
+        let place = Place { seq, file: self.files.len() - 1, offset, len: envelope.len(), form };
         let later = self.places.get(&envelope.key).is_none_or(|p| p.seq < place.seq);
         if later {
             self.places.insert(envelope.key, place);
         }
     }
 
-    /// Shows the latest record of every key; one that cannot be read a second time is passed over.
-    pub(crate) fn each(&self, mut show: impl FnMut(Key, Vec<u8>) -> Result<(), String>) -> Result<(), String> {
-        for (key, place) in &self.places {
+    /// Shows the latest record of every wanted key; one that cannot be read a second time is passed over.
+    pub(crate) fn each(
+        &self,
+        wanted: impl Fn(Key) -> bool,
+        mut show: impl FnMut(Key, Vec<u8>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        for (key, place) in self.places.iter().filter(|(key, _)| wanted(**key)) {
             let mut record = vec![0; place.len];
             let file = File::open(&self.files[place.file]);
             match file.and_then(|f| f.read_exact_at(&mut record, place.offset)) {
@@ -65,14 +70,19 @@ impl Carving {
         Ok(())
     }
 
+    /// When the latest record of a key was written, if one was found.
+    pub(crate) fn seq(&self, key: Key) -> Option<u64> {
+        self.places.get(&key).map(|place| place.seq)
+    }
+
+    /// Where the latest record of a key has its body, if one was found.
+    pub(crate) fn form(&self, key: Key) -> Option<Form> {
+        self.places.get(&key).map(|place| place.form)
+    }
+
     /// Whether a key was found.
     pub(crate) fn has(&self, key: Key) -> bool {
         self.places.contains_key(&key)
-    }
-
-    /// Keys found.
-    pub(crate) fn len(&self) -> usize {
-        self.places.len()
     }
 
     /// The largest number of these classes that was found.

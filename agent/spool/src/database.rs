@@ -4,10 +4,15 @@
 //! is durable after `flush` *and* `sync_data` on the data file. sled's own periodic flusher is off: every batch is
 //! synced at once, so it had nothing to flush, and its page cleaner would move old records about between our syncs.
 //! What the cleaner would win back, the generation switch does.
+//!
+//! Behind the end of the data file stands room that is the file's already: on a full disk the log goes on into it, and
+//! nobody else can take it. Where a file system has no such room, the ballast alone has to do.
 
 use crate::directory;
-use crate::envelope::Key;
+use crate::envelope::{Class, Key};
 use crate::generation;
+use rustix::fs::{FallocateFlags, fallocate};
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -15,6 +20,11 @@ use std::time::{Duration, Instant};
 
 /// Page cache of sled, in bytes. Outcomes are read once, when they are sent, so there is little to cache.
 const CACHE_BYTES: u64 = 1 << 20;
+
+/// Room behind the end of the log, in bytes: eight segments, some thousand outcomes.
+const RESERVE_BYTES: u64 = 4 << 20;
+/// With less it is made anew: after two more segments, not with each.
+const RESERVE_LOW: u64 = 3 << 20;
 
 /// A write: the record of a key, or none to remove it.
 pub(crate) struct Op {
@@ -27,6 +37,8 @@ pub(crate) struct Database {
     db: sled::Db,
     file: File,
     path: PathBuf,
+    /// Up to where the data file owns its room, in bytes.
+    reserved: Cell<u64>,
 }
 
 impl Database {
@@ -48,12 +60,13 @@ impl Database {
         shown.unwrap_or_else(|_| Err("reading it panicked".to_owned()))
     }
 
-    /// Writes all pairs into a database of its own that is built as the given generation, and closes that.
+    /// Writes all pairs into a database of its own that is built as the given generation, and closes that. What is gone
+    /// from here was never there.
     pub(crate) fn copy_to(&self, store: &Path, number: u64) -> Result<(), String> {
         let mut copy = Builder::start(store, number)?;
         let mut written = Ok(());
         self.scan(|key, value| {
-            if let (Ok(()), Some(key)) = (&written, Key::parse(key)) {
+            if let (Ok(()), Some(key)) = (&written, Key::parse(key).filter(|key| key.class != Class::Gone)) {
                 written = copy.put(key, value.to_vec());
             }
         })?;
@@ -68,7 +81,9 @@ impl Database {
     /// Applies all writes atomically, and returns when they are durable.
     pub(crate) fn apply(&self, ops: Vec<Op>) -> Result<(), String> {
         self.write(ops)?;
-        self.sync()
+        self.sync()?;
+        self.reserve();
+        Ok(())
     }
 
     /// Applies all writes atomically, not durably.
@@ -87,6 +102,21 @@ impl Database {
     pub(crate) fn sync(&self) -> Result<(), String> {
         self.db.flush().map_err(|e| format!("flush: {e}"))?;
         self.file.sync_data().map_err(|e| format!("sync of {}: {e}", self.path.join("db").display()))
+    }
+
+    /// Takes room behind the end of the log, if little is left of it. On a full disk what there is has to do.
+    fn reserve(&self) {
+        let end = self.file_bytes();
+        if self.reserved_bytes() < RESERVE_LOW
+            && fallocate(&self.file, FallocateFlags::KEEP_SIZE, end, RESERVE_BYTES).is_ok()
+        {
+            self.reserved.set(end + RESERVE_BYTES);
+        }
+    }
+
+    /// Bytes that can be written though the disk is full.
+    pub(crate) fn reserved_bytes(&self) -> u64 {
+        self.reserved.get().saturating_sub(self.file_bytes())
     }
 
     /// Bytes of the data file; zero where it cannot be told.
@@ -139,10 +169,12 @@ fn open(path: &Path) -> Result<Database, String> {
         .cache_capacity(CACHE_BYTES)
         .flush_every_ms(None);
     let db = open_when_free(&config)?;
-    let file = File::open(path.join("db")).map_err(|e| e.to_string())?;
+    let file = File::options().read(true).write(true).open(path.join("db")).map_err(|e| e.to_string())?;
     // sled has created files and replaced snapshots without syncing them.
     directory::sync_whole(path).map_err(|e| e.to_string())?;
-    Ok(Database { db, file, path: path.to_owned() })
+    let database = Database { db, file, path: path.to_owned(), reserved: Cell::new(0) };
+    database.reserve();
+    Ok(database)
 }
 
 /// How long another database in the same place may take to let go of its files.

@@ -10,9 +10,9 @@ use tidegate_schemas::JobId;
 
 /// Starts every record; the last byte is the version of the envelope.
 pub(crate) const MAGIC: [u8; 4] = [0xf1, b'T', b'g', 1];
-/// Version of the directory and of the classes in it. 1 had neither forwarded messages nor dead letters; it is read,
-/// and becomes 2 before anything is written.
-pub(crate) const VERSION: u8 = 2;
+/// Version of the directory and of the classes in it. 1 had neither forwarded messages nor dead letters, 2 no chunks of
+/// what is gone; both are read, and become 3 before anything is written.
+pub(crate) const VERSION: u8 = 3;
 /// Bytes before the body.
 pub(crate) const HEADER_BYTES: usize = 30;
 /// Largest body, in bytes: an escalation of 100 KiB with a provisional answer of 64 KiB, and room for the rest.
@@ -25,6 +25,8 @@ pub(crate) enum Class {
     Attempts,
     /// The acknowledgement of an outcome.
     Released,
+    /// A chunk of what is gone; its number is none of a job.
+    Gone,
     /// The horizon: one record, at job 0.
     Horizon,
     /// A forwarded message; its number stands in the place of the job's.
@@ -40,9 +42,10 @@ pub(crate) enum Class {
 }
 
 impl Class {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Attempts,
         Self::Released,
+        Self::Gone,
         Self::Horizon,
         Self::Forward,
         Self::Escalation,
@@ -56,6 +59,7 @@ impl Class {
         match self {
             Self::Attempts => b'a',
             Self::Released => b'd',
+            Self::Gone => b'g',
             Self::Forward => b't',
             Self::Horizon => b'h',
             Self::Escalation => b'o',

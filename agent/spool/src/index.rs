@@ -218,7 +218,7 @@ impl Index {
             Class::Outcome => self.outcomes.get(number).map(Entry::slot),
             Class::Forward => self.telemetry.shelf().get(number).map(Entry::slot),
             Class::Dead => self.dead.get(number).map(Entry::slot),
-            Class::Attempts | Class::Released | Class::Horizon => None,
+            Class::Attempts | Class::Released | Class::Horizon | Class::Gone => None,
         };
         slot.map(|s| s.form)
     }

@@ -26,6 +26,7 @@ mod envelope;
 mod error;
 mod forward;
 mod generation;
+mod gone;
 mod good_time;
 mod index;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::database::{Database, Op};
 use crate::dead::DeadRecord;
 use crate::envelope::{BODY_BYTES_MAX, Class, Envelope, Form, Key};
 use crate::forward::{ForwardId, ForwardRecord};
+use crate::gone::Gone;
 use crate::index::{DeadSlot, EscalationSlot, Index, OutcomeSlot, PromptSlot};
 use crate::large::LargeFiles;
 use crate::limits::Limits;
@@ -30,6 +31,7 @@ pub(crate) struct Loaded {
     /// Removals of what must not stay.
     pub(crate) repairs: Vec<Op>,
     pub(crate) horizon: Horizon,
+    pub(crate) gone: Gone,
 }
 
 /// Reads all records. An error is damage.
@@ -51,6 +53,7 @@ struct Loader<'a> {
     seq: u64,
     repairs: Vec<Op>,
     horizon: Horizon,
+    gone: Gone,
     now: Stamp,
     attempts: BTreeMap<JobId, u32>,
     released: BTreeSet<JobId>,
@@ -67,6 +70,7 @@ impl<'a> Loader<'a> {
             seq: 0,
             repairs: Vec::new(),
             horizon: Horizon::START,
+            gone: Gone::default(),
             now: Stamp::now(),
             attempts: BTreeMap::new(),
             released: BTreeSet::new(),
@@ -106,6 +110,7 @@ impl<'a> Loader<'a> {
         match envelope.key.class {
             Class::Attempts => drop(self.attempts.insert(job, read(body)?)),
             Class::Released => drop(self.released.insert(job)),
+            Class::Gone => self.gone.read(envelope.key, body)?,
             Class::Horizon => self.horizon = read(body)?,
             Class::Escalation => {
                 let record: EscalationRecord = read(body)?;
@@ -174,8 +179,8 @@ impl<'a> Loader<'a> {
         self.recovered.forwards = index.telemetry.waiting();
         self.recovered.prompts = self.prompts.into_values().collect();
         self.recovered.escalations = self.escalations.into_values().collect();
-        let Self { index, recovered, seq, repairs, horizon, .. } = self;
-        Loaded { index, recovered, seq, repairs, horizon }
+        let Self { index, recovered, seq, repairs, horizon, gone, .. } = self;
+        Loaded { index, recovered, seq, repairs, horizon, gone }
     }
 
     /// Removes what belongs to nothing: its prompt or outcome was lost.

@@ -48,8 +48,8 @@ pub(crate) fn open(dir: &Path, limits: Limits) -> Result<(Store, Recovered), Ope
     let from = From { dir, large: &large, limits, before: &before, synced: synced.seq() };
     let Opened { generation, database, loaded } = from.generation(generation)?;
     let written = before.written;
-    before.discard();
-    let Loaded { index, recovered, seq, repairs, horizon } = loaded;
+    before.discard(dir);
+    let Loaded { index, recovered, seq, repairs, horizon, gone } = loaded;
     space.restore_ballast();
     let mut store = Store {
         dir: dir.to_owned(),
@@ -64,6 +64,7 @@ pub(crate) fn open(dir: &Path, limits: Limits) -> Result<(Store, Recovered), Ope
         seq: witness::end_of_group(seq.max(written)),
         good_time: GoodTime::open(dir),
         horizon,
+        gone,
         tally: Counts::default(),
     };
     // A group that was cut off is left behind by one that is whole: the witnesses allow for one unfinished group.
@@ -118,7 +119,8 @@ impl From<'_> {
     /// Builds a new generation of what can be read of a damaged one, and sets that aside.
     fn start_anew(&self, damaged: u64) -> Result<Opened, OpenError> {
         let (dir, number) = (self.dir, damaged + 1);
-        let salvaged = salvage::rebuild(dir, number, &self.before.carve(), (self.large, self.synced));
+        let salvaged =
+            salvage::rebuild(dir, number, &self.before.carve(), (self.large, self.synced.max(self.before.written)));
         let salvaged = salvaged.map_err(refused(dir, number))?;
         generation::finish(dir, number).map_err(OpenError::io("cannot create", dir))?;
         let quarantined = generation::quarantine(dir, damaged).map_err(OpenError::io("cannot set aside in", dir))?;

@@ -56,12 +56,12 @@ impl Store {
     }
 
     pub(crate) fn forward_done(&mut self, entry: ForwardId, staged: &mut Staged) -> Result<(), SpoolError> {
-        self.space.proceed()?;
+        self.proceed()?;
         self.remove_forward(entry.0, staged).map(drop).ok_or(SpoolError::NoEntry(entry.0))
     }
 
     pub(crate) fn forward_drop(&mut self, entry: ForwardId, staged: &mut Staged) -> Result<(), SpoolError> {
-        self.space.proceed()?;
+        self.proceed()?;
         if self.index.telemetry.shelf().get(entry.0).is_none() {
             return Err(SpoolError::NoEntry(entry.0));
         }
@@ -77,7 +77,7 @@ impl Store {
         reason: DeadReason,
         staged: &mut Staged,
     ) -> Result<(), SpoolError> {
-        self.space.proceed()?;
+        self.proceed()?;
         let record: Option<ForwardRecord> = self.read(forward_key(entry.0), Some(staged));
         let removed = self.remove_forward(entry.0, staged).ok_or(SpoolError::NoEntry(entry.0))?;
         let number = DeadId(self.index.next_dead);
@@ -106,7 +106,7 @@ impl Store {
     fn remove_forward(&mut self, number: u64, staged: &mut Staged) -> Option<Slot> {
         let slot = self.index.telemetry.remove(number)?.slot;
         staged.remove_slot(forward_key(number), slot);
-        staged.forgets = true;
+        self.forgets(forward_key(number), staged);
         Some(slot)
     }
 
@@ -157,14 +157,14 @@ impl Store {
     }
 
     pub(crate) fn dead_remove(&mut self, entry: DeadId, staged: &mut Staged) -> Result<(), SpoolError> {
-        self.space.proceed()?;
+        self.proceed()?;
         self.remove_dead(entry.0, staged).map(drop).ok_or(SpoolError::NoEntry(entry.0))
     }
 
     fn remove_dead(&mut self, number: u64, staged: &mut Staged) -> Option<Slot> {
         let slot = self.index.dead.remove(number)?.slot;
         staged.remove_slot(dead_key(number), slot);
-        staged.forgets = true;
+        self.forgets(dead_key(number), staged);
         Some(slot)
     }
 

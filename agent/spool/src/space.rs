@@ -12,7 +12,7 @@ const BALLAST_BYTES: usize = 4 << 20;
 const TIGHT_BYTES: u64 = 2 << 20;
 /// Free bytes under which nothing at all is written: a database that meets a full disk is poisoned, and one that is
 /// not asked is not. Two segments of the database.
-const LEAST_BYTES: u64 = 1 << 20;
+pub(crate) const LEAST_BYTES: u64 = 1 << 20;
 
 /// Watches the file system of one directory.
 #[derive(Debug)]

@@ -52,13 +52,17 @@ impl Horizon {
 
     /// Whether what stands under this key is gone.
     pub(crate) fn is_over(&self, key: Key) -> bool {
-        let floor = match key.class {
+        key.job.0 < self.floor_of(key.class)
+    }
+
+    /// All numbers below are gone, of this class.
+    pub(crate) fn floor_of(&self, class: Class) -> u64 {
+        match class {
             Class::Attempts | Class::Released | Class::Escalation | Class::Prompt | Class::Outcome => self.floor,
             Class::Forward => self.forward_floor,
             Class::Dead => self.dead_floor,
-            Class::Horizon => 0,
-        };
-        key.job.0 < floor
+            Class::Horizon | Class::Gone => 0,
+        }
     }
 }
 

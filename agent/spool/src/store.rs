@@ -8,12 +8,13 @@ use crate::database::Database;
 use crate::dead::DeadReason;
 use crate::envelope::{BODY_BYTES_MAX, Class, Envelope, Form, Key};
 use crate::error::{Bound, SpoolError};
+use crate::gone::Gone;
 use crate::good_time::GoodTime;
 use crate::index::{EscalationSlot, Index, OutcomeSlot, PromptSlot};
 use crate::large::LargeFiles;
 use crate::record::{Change, Counts, EscalationRecord, OutcomeRecord, PromptRecord};
 use crate::shelf::Slot;
-use crate::space::Space;
+use crate::space::{LEAST_BYTES, Space};
 use crate::staged::{HORIZON, Horizon, Staged};
 use crate::stamp::Stamp;
 use crate::witness::{self, Synced};
@@ -45,6 +46,7 @@ pub(crate) struct Store {
     pub(crate) good_time: GoodTime,
     /// As it stands on disk.
     pub(crate) horizon: Horizon,
+    pub(crate) gone: Gone,
     /// What was counted since the opening; entries and bytes are filled in when they are asked for.
     pub(crate) tally: Counts,
 }
@@ -80,14 +82,22 @@ impl Store {
         let surplus = self.index.room_for_outcome(&record.device)?;
         let slot = self.put(Key::new(Class::Prompt, job), &body, staged)?;
         surplus.into_iter().for_each(|old| self.prune_one(old, staged));
-        // A number under the floor would be taken for a shadow: the floor comes down with it.
-        staged.forgets |= job.0 < self.horizon.floor;
+        self.use_again(job, staged);
         self.index.add_prompt(job, PromptSlot { slot, device: record.device.clone(), attempted: false });
         Ok(())
     }
 
+    /// A number that was used before would be taken for a shadow: it is no longer gone. Where the floor comes down with
+    /// it, what else lay below is gone by itself. Gateways never do this: their numbers only grow.
+    fn use_again(&mut self, job: JobId, staged: &mut Staged) {
+        let key = |number: u64| Key::new(Class::Prompt, JobId(number));
+        let floor = self.horizon.floor;
+        (job.0.saturating_add(1)..floor).for_each(|number| self.gone.add(key(number)));
+        staged.forgets |= self.gone.take_back(key(job.0)) || job.0 < floor;
+    }
+
     fn mark_attempt(&mut self, job: JobId, attempts: u32, staged: &mut Staged) -> Result<(), SpoolError> {
-        self.space.proceed()?;
+        self.proceed()?;
         let prompt = self.index.prompts.get_mut(job.0).ok_or(SpoolError::Unknown(job))?;
         prompt.attempted = true;
         self.put_inline(Key::new(Class::Attempts, job), &cbor::to_vec(&attempts), staged);
@@ -122,7 +132,7 @@ impl Store {
         if !self.index.prompts.contains(job.0) {
             return Err(SpoolError::Unknown(job));
         }
-        self.space.proceed()?;
+        self.proceed()?;
         let slot = self.put(Key::new(Class::Outcome, job), &body(record)?, staged)?;
         self.remove_job(job, staged);
         let (device, stamp, released) = (record.device.clone(), record.stamp, record.released);
@@ -148,7 +158,7 @@ impl Store {
         if outcome.released {
             return Ok(());
         }
-        self.space.proceed()?;
+        self.proceed()?;
         self.index.release(job);
         self.put_inline(Key::new(Class::Released, job), &[], staged);
         Ok(())
@@ -159,7 +169,7 @@ impl Store {
         if !outcome.released {
             return Err(SpoolError::Unreleased(job));
         }
-        self.space.proceed()?;
+        self.proceed()?;
         self.prune_one(job, staged);
         Ok(())
     }
@@ -182,7 +192,7 @@ impl Store {
 
     /// Stages the removal of what is over its time; says whether there may be more.
     pub(crate) fn prune(&mut self, now: &Stamp, staged: &mut Staged) -> bool {
-        if self.space.proceed().is_err() {
+        if self.proceed().is_err() {
             return false;
         }
         let overdue = self.index.overdue(now, PRUNE_MAX);
@@ -199,7 +209,7 @@ impl Store {
         let Some(outcome) = self.index.remove_outcome(job) else { return };
         staged.remove_slot(Key::new(Class::Outcome, job), outcome.slot);
         staged.remove(Key::new(Class::Released, job));
-        staged.forgets = true;
+        self.forgets(Key::new(Class::Outcome, job), staged);
         if outcome.released {
             self.tally.pruned += 1;
         } else {
@@ -208,12 +218,24 @@ impl Store {
         }
     }
 
+    /// Writes down with the group that this went: nothing else tells of it.
+    pub(crate) fn forgets(&mut self, key: Key, staged: &mut Staged) {
+        self.gone.add(key);
+        staged.forgets = true;
+    }
+
     /// Writes the group and syncs it; afterwards what it made superfluous goes. Returns what is to be told. An error
     /// poisons the store.
     pub(crate) fn commit(&mut self, mut staged: Staged) -> Result<Vec<Notice>, String> {
         if staged.forgets {
             self.horizon = Horizon::of(&self.index);
             self.put_inline(HORIZON, &cbor::to_vec(&self.horizon), &mut staged);
+            for (key, bits) in self.gone.changes(&self.horizon) {
+                match bits {
+                    Some(bits) => self.put_inline(key, &bits, &mut staged),
+                    None => staged.remove(key),
+                }
+            }
         }
         if staged.named {
             self.large.sync().map_err(|e| format!("sync of the directory of large records: {e}"))?;
@@ -225,6 +247,12 @@ impl Store {
         self.seq = witness::end_of_group(self.seq);
         staged.unlink.into_iter().for_each(|key| self.large.remove(key));
         Ok(notices)
+    }
+
+    /// Whether what was admitted may go on: behind the end of the log, or as long as the disk has room.
+    pub(crate) fn proceed(&self) -> Result<(), SpoolError> {
+        let reserved = self.database.as_ref().map_or(0, Database::reserved_bytes);
+        if reserved >= LEAST_BYTES { Ok(()) } else { self.space.proceed() }
     }
 
     pub(crate) fn restore_ballast(&self) {
@@ -242,6 +270,8 @@ impl Store {
             self.put_inline(key, body, staged);
             return Ok(slot);
         }
+        // A file of its own cannot go behind the end of the log.
+        self.space.proceed()?;
         let seq = self.next_seq();
         let record = Envelope { key, form: Form::Inline, seq, body }.encode();
         self.large.write(key, &record).map_err(|e| self.write_failed(&e))?;

@@ -3,6 +3,7 @@
 
 use crate::database::Database;
 use crate::generation;
+use crate::gone::Gone;
 use crate::store::Store;
 
 /// A smaller file is not worth a new generation, in bytes.
@@ -32,10 +33,13 @@ impl Store {
         if let Some(old) = self.database.take() {
             old.close();
         }
+        // A large record that went must not come back with a power cut: the new generation does not know that it went.
+        self.large.sync().map_err(|e| format!("generation switch: {e}"))?;
         generation::finish(&self.dir, next).map_err(|e| format!("generation switch: {e}"))?;
         let database = Database::open(&generation::path(&self.dir, next))?;
         self.opened_bytes = database.file_bytes();
         self.database = Some(database);
+        self.gone = Gone::default();
         self.generation = next;
         self.tally.switches += 1;
         generation::remove_others(&self.dir, next).map_err(|e| format!("generation switch: {e}"))?;

@@ -5,9 +5,11 @@
 //!   it may be behind after a power cut, never ahead.
 //! - `before` is a copy of the log, taken before sled touches it and removed when the store is open. The records in it
 //!   tell of every group that was once written; all but the last one were synced before the next was written. It is
-//!   not synced: what a power cut in an opening leaves of it may be torn, so the log itself is looked at beside it.
+//!   on disk before sled wipes anything, and gone from it before anything new is written: whatever power cut ends an
+//!   opening, the next one finds all that was synced in copy and log together.
 
 use crate::carve::{Carving, highest_seq};
+use crate::directory;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -64,18 +66,18 @@ pub(crate) struct Before {
 }
 
 impl Before {
-    /// Copies the log, unless an opening that was interrupted has left its copy. Without room for a copy the log
-    /// alone is looked at; then a salvage finds what sled has left of it.
+    /// Copies the log, unless an opening that was interrupted has left its copy; a copy that is behind the log is of
+    /// the past. Without room for a copy the log alone is looked at; then a salvage finds what sled has left of it.
     pub(crate) fn take(store: &Path, log: &Path) -> Self {
         let path = store.join("before");
         let aside = store.join("before.tmp");
-        let left_over = path.exists();
-        if !left_over && log.exists() {
-            let copied = fs::copy(log, &aside).and_then(|_| fs::rename(&aside, &path));
-            if let Err(error) = copied {
-                tracing::warn!(%error, "the log could not be copied before it is opened");
-                let _ = fs::remove_file(&aside);
-            }
+        let left_over = path.exists() && highest(&path) >= highest(log);
+        if !left_over
+            && log.exists()
+            && let Err(error) = copy(log, &aside).and_then(|()| place(&aside, &path, store))
+        {
+            tracing::warn!(%error, "the log could not be copied before it is opened");
+            let _ = fs::remove_file(&aside);
         }
         let mut before = Self { path, log: log.to_owned(), written: 0 };
         // A copy that was just made says no more than the log.
@@ -104,14 +106,28 @@ impl Before {
         loaded < synced || (loaded >> GROUP_BITS) + 1 < self.written >> GROUP_BITS
     }
 
-    /// The store is open: the copy is not needed any more.
-    pub(crate) fn discard(self) {
-        if let Err(error) = fs::remove_file(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, "the copy of the log could not be removed");
+    /// The store is open: the copy is not needed any more. For good: one that a power cut brought back would be taken
+    /// for that of an interrupted opening, and tell of the past.
+    pub(crate) fn discard(self, store: &Path) {
+        match fs::remove_file(&self.path).and_then(|()| directory::sync(store)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "the copy of the log could not be removed");
+            }
+            _ => {}
         }
     }
+}
+
+/// A copy that a power cut leaves whole.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::copy(from, to)?;
+    File::open(to)?.sync_all()
+}
+
+/// Gives a file its name, for good.
+fn place(aside: &Path, path: &Path, store: &Path) -> io::Result<()> {
+    fs::rename(aside, path)?;
+    directory::sync(store)
 }
 
 /// The largest sequence number in a file, zero where it cannot be read.
@@ -143,6 +159,23 @@ mod tests {
             assert_eq!(before.written, last);
             let carving = before.carve();
             assert!((1..=last).all(|job| carving.has(key(job))));
+        }
+    }
+
+    #[test]
+    fn a_copy_that_is_behind_the_log_is_made_anew_and_one_that_is_ahead_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, copy) = (dir.path().join("db"), dir.path().join("before"));
+        let key = Key::new(Class::Prompt, JobId(1));
+        let record = |seq| Envelope { key, form: Form::Inline, seq, body: b"body" }.encode();
+        for (in_log, in_copy, expect) in [(3, Some(2), 3), (2, Some(3), 3), (3, None, 3)] {
+            fs::write(&log, record(in_log)).unwrap();
+            let _ = fs::remove_file(&copy);
+            in_copy.iter().for_each(|seq| fs::write(&copy, record(*seq)).unwrap());
+            let before = Before::take(dir.path(), &log);
+            assert_eq!((before.written, fs::read(&copy).unwrap()), (expect, record(expect)));
+            before.discard(dir.path());
+            assert!(!copy.exists());
         }
     }
 

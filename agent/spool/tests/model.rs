@@ -40,10 +40,13 @@ enum Step {
     DeadRemove(u64),
     Reopen,
     Crash,
+    /// A crash after which the database does not open, though all of its log is there.
+    Salvage,
 }
 
 fn steps() -> impl Strategy<Value = Step> {
-    prop_oneof![12 => job_steps(), 10 => telemetry_steps(), 1 => Just(Step::Reopen), 1 => Just(Step::Crash)]
+    prop_oneof![12 => job_steps(), 10 => telemetry_steps(), 1 => Just(Step::Reopen), 1 => Just(Step::Crash),
+        1 => Just(Step::Salvage)]
 }
 
 /// Small, at the edge of a file of its own, and large.
@@ -131,11 +134,24 @@ impl Subject {
 
     /// Goes on with what is on disk at this moment; the running store never gets to close what it has.
     fn crash(&mut self) -> Recovered {
+        self.cut();
+        self.open()
+    }
+
+    /// The same, and the database is found damaged, with nothing of its log lost.
+    fn salvage(&mut self) -> Recovered {
+        self.cut();
+        let mut found = std::fs::read_dir(&self.dir).unwrap().map(|e| e.unwrap().path());
+        let is_generation = |p: &PathBuf| p.file_name().unwrap().to_str().unwrap().starts_with("gen-");
+        std::fs::write(found.find(is_generation).unwrap().join("conf"), "what is this").unwrap();
+        self.open()
+    }
+
+    fn cut(&mut self) {
         self.crashes += 1;
         let left = self.root.path().join(format!("crash-{}", self.crashes));
         copy(&self.dir, &left);
         self.dir = left;
-        self.open()
     }
 
     /// Names in `large/`: each is one of the model's.
@@ -164,7 +180,9 @@ fn change(step: &Step, model: &Model) -> Option<Change> {
         Step::ForwardDrop(entry) => Change::ForwardDrop { entry: ForwardId(entry) },
         Step::DeadForward(entry) => Change::DeadForward { entry: DeadId(entry) },
         Step::DeadRemove(entry) => Change::DeadRemove { entry: DeadId(entry) },
-        Step::Take(_) | Step::PutBack(_) | Step::PutAllBack | Step::Reopen | Step::Crash => return None,
+        Step::Take(_) | Step::PutBack(_) | Step::PutAllBack | Step::Reopen | Step::Crash | Step::Salvage => {
+            return None;
+        }
     })
 }
 
@@ -190,11 +208,19 @@ fn other(step: &Step, subject: &mut Subject, model: &mut Model) {
             let found = subject.crash();
             model.reopened();
             check_recovered(model, &found);
+            assert_eq!((found.quarantined.as_ref(), found.salvaged), (None, 0));
+        }
+        Step::Salvage => {
+            let found = subject.salvage();
+            model.salvaged();
+            check_recovered(model, &found);
+            assert!(found.quarantined.is_some());
         }
         _ => {
             let found = subject.reopen();
             model.reopened();
             check_recovered(model, &found);
+            assert_eq!((found.quarantined.as_ref(), found.salvaged), (None, 0));
         }
     }
 }
@@ -209,7 +235,7 @@ fn check_recovered(model: &Model, found: &Recovered) {
     assert!(found.next_job.0 > model.highest, "{} after {}", found.next_job, model.highest);
     assert_eq!(found.next_forward.0, model.next_forward);
     assert_eq!(found.forwards, model.forwards.len() as u64);
-    assert_eq!((found.quarantined.as_ref(), found.salvaged, found.unreadable), (None, 0, 0));
+    assert_eq!(found.unreadable, 0);
 }
 
 fn check_open(model: &Model, spool: &Spool) {
@@ -247,8 +273,8 @@ proptest! {
             }
         }
         check_open(&model, &subject.spool);
-        let found = subject.crash();
-        model.reopened();
+        let found = subject.salvage();
+        model.salvaged();
         check_recovered(&model, &found);
         check_open(&model, &subject.spool);
         // Whatever was taken, given back, acknowledged or cut off: what is left drains in order, each once.

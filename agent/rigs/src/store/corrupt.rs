@@ -191,7 +191,7 @@ struct Master {
 impl Master {
     fn new(scratch: &Path) -> anyhow::Result<Self> {
         let dir = scratch.join("master");
-        let history = History { facts: Vec::new(), sizes: Sizes::Mixed, salvaged: true };
+        let history = History { facts: Vec::new(), sizes: Sizes::Mixed };
         fill(&dir, history.sizes)?;
         // The second opening leaves a snapshot, which can be damaged as well.
         let (spool, found) = Spool::open(&dir, limits())?;

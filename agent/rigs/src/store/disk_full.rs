@@ -136,13 +136,15 @@ impl Filler<'_> {
             self.disk.free()?;
             return self.recover();
         }
-        // What the gateway frees for itself is its own; in some cycles somebody takes that, too.
+        // In some cycles somebody takes what the gateway frees for itself, too.
         let greedy = chance.random_ratio(1, 4);
         if greedy {
             std::thread::sleep(Duration::from_millis(chance.random_range(100..1_000)));
             self.disk.fill()?;
             std::thread::sleep(Duration::from_millis(chance.random_range(100..2_000)));
-        } else if ballast {
+        }
+        // The room behind the end of the log is the store's alone: nobody takes that.
+        if ballast {
             self.town.wait(ANSWER_MAX, |book| book.sums().open == 0);
             self.faults.unanswered += self.town.sums().open;
         }

@@ -87,8 +87,6 @@ pub(crate) struct History {
     pub(crate) facts: Vec<Fact>,
     /// The sizes of their records.
     pub(crate) sizes: Sizes,
-    /// Whether the store was salvaged since: that may bring back what was forgotten, never what was concluded.
-    pub(crate) salvaged: bool,
 }
 
 impl History {
@@ -115,31 +113,19 @@ impl History {
         jobs
     }
 
-    /// Jobs of which a salvage may have brought something back: their removal stands nowhere in a damaged log. They are
-    /// counted, and no breach.
-    pub(crate) fn revived(&self, moment: u64, found: &Recovered) -> u64 {
-        let there: BTreeSet<u64> =
-            found.prompts.iter().map(|p| p.job.0).chain(found.seen.iter().map(|s| s.job.0)).collect();
-        let jobs = self.jobs(moment);
-        jobs.iter().filter(|(job, (must, _))| must.contains(&Step::Forget) && there.contains(job)).count() as u64
-    }
-
     /// What an opened store does not keep of its word at that moment; one line for each breach.
     pub(crate) fn breaches(&self, moment: u64, spool: &Spool, found: &Recovered) -> Vec<String> {
-        let view = View::new(spool, found, self.salvaged);
+        let view = View::new(spool, found);
         let mut breaches = Vec::new();
         let jobs = self.jobs(moment);
         for (job, (must, may)) in &jobs {
-            if view.salvaged && may.contains(&Step::Forget) {
-                continue;
-            }
             let what = view.judge(*job, (must, may), self.sizes);
             breaches.extend(what.into_iter().map(|what| format!("job {job}: {what}")));
         }
         let strange = view.all().into_iter().filter(|job| !jobs.contains_key(job));
         breaches.extend(strange.map(|job| format!("job {job}: was never submitted")));
-        // The large file of what was forgotten is gone, its record in a damaged log is not.
-        if found.unreadable > 0 && !view.salvaged {
+        // A salvage also counts what a power cut undid, whose large files went with the opening after it.
+        if found.unreadable > 0 && found.quarantined.is_none() {
             breaches.push(format!("{} records are unreadable", found.unreadable));
         }
         breaches
@@ -154,11 +140,10 @@ struct View<'a> {
     outcomes: BTreeSet<u64>,
     pending: BTreeSet<u64>,
     next_job: u64,
-    salvaged: bool,
 }
 
 impl<'a> View<'a> {
-    fn new(spool: &'a Spool, found: &'a Recovered, salvaged: bool) -> Self {
+    fn new(spool: &'a Spool, found: &'a Recovered) -> Self {
         Self {
             spool,
             prompts: found.prompts.iter().map(|p| (p.job.0, p)).collect(),
@@ -166,7 +151,6 @@ impl<'a> View<'a> {
             outcomes: found.seen.iter().map(|s| s.job.0).collect(),
             pending: found.pending.iter().map(|(_, job)| job.0).collect(),
             next_job: found.next_job.0,
-            salvaged: salvaged || found.quarantined.is_some(),
         }
     }
 
@@ -196,7 +180,7 @@ impl<'a> View<'a> {
             (must(Step::Conclude) && prompt.is_some(), "open again after its outcome"),
             (must(Step::Escalate) && prompt.is_some() && !self.escalations.contains_key(&job), "escalation lost"),
             (must(Step::Release) && self.pending.contains(&job), "its release is lost"),
-            (must(Step::Forget) && outcome && !self.salvaged, "there again after it was forgotten"),
+            (must(Step::Forget) && (outcome || prompt.is_some()), "there again after it was forgotten"),
             (must(Step::Keep) && self.next_job <= job, "its number would be taken again"),
             (prompt.is_some() && outcome, "open and concluded at once"),
             (outcome && !may(Step::Conclude), "has an outcome that nobody stored"),
@@ -257,7 +241,7 @@ mod tests {
         }
         spool.close();
         let (spool, found) = Spool::open(dir.path(), limits).unwrap();
-        History { facts, sizes, salvaged: false }.breaches(moment, &spool, &found)
+        History { facts, sizes }.breaches(moment, &spool, &found)
     }
 
     fn true_history() -> Vec<Fact> {
@@ -290,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_history_is_cut_at_a_moment() {
-        let history = History { facts: true_history(), sizes: Sizes::Mixed, salvaged: false };
+        let history = History { facts: true_history(), sizes: Sizes::Mixed };
         assert_eq!(history.until(0).facts.len(), 0);
         assert!(history.until(1).facts.iter().all(|fact| fact.acknowledged.is_none()));
         assert_eq!(history.until(2).facts.iter().filter(|fact| fact.acknowledged == Some(0)).count(), 3);

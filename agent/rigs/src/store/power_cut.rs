@@ -57,7 +57,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if cuts > 0 {
         let findings = recorded(options, cuts)?;
         more["recorded"] = json!({ "states": findings.states, "salvages": findings.salvages,
-            "revived": findings.revived,
             "slowest_opening_ms": findings.slowest_ms, "breaches": findings.told });
         checks.extend(recorded_checks(&findings, cuts));
     }
@@ -86,9 +85,6 @@ fn recorded(options: &Options, cuts: u64) -> anyhow::Result<Findings> {
     explorer.explore(&recording, &Plan { every, cuts: cuts - cuts * 3 / 4, seed })?;
     let findings = explorer.findings;
     findings.told.iter().for_each(|breach| println!("{breach}"));
-    if findings.revived > 0 {
-        println!("recorded store: salvages of damaged databases brought back {} forgotten jobs", findings.revived);
-    }
     println!(
         "recorded store: {} states opened, {} of them by a salvage, {} at {} sync boundaries, {} at random cuts, \
          slowest opening {:.0} ms",

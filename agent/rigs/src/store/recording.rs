@@ -45,7 +45,6 @@ pub(crate) struct Stage {
     mounted: Mounted,
     facts: Arc<Mutex<Vec<Fact>>>,
     sizes: Sizes,
-    salvaged: bool,
     dense_from: usize,
 }
 
@@ -63,9 +62,9 @@ impl Stage {
     pub(crate) fn open(scratch: &Path, disk: Disk, history: History) -> anyhow::Result<(Self, Recovered)> {
         let shared = Shared { disk, journal: Some(Vec::new()), ..Shared::default() };
         let mounted = Mounted::new(&scratch.join("recorded"), shared)?;
-        let History { facts, sizes, salvaged } = history;
+        let History { facts, sizes } = history;
         let facts = Arc::new(Mutex::new(facts));
-        let mut stage = Self { spool: None, mounted, facts, sizes, salvaged, dense_from: 0 };
+        let mut stage = Self { spool: None, mounted, facts, sizes, dense_from: 0 };
         let found = stage.reopen()?;
         Ok((stage, found))
     }
@@ -75,7 +74,6 @@ impl Stage {
         drop(self.spool.take());
         let (spool, found) = Spool::open(&self.store(), limits()).context("the store does not open")?;
         self.spool = Some(Open(spool));
-        self.salvaged |= found.quarantined.is_some();
         Ok(found)
     }
 
@@ -126,14 +124,14 @@ impl Stage {
         let shared = self.mounted.unmount()?;
         let facts = std::mem::take(&mut *self.facts.lock().unwrap_or_else(PoisonError::into_inner));
         let ops = shared.journal.context("the journal was kept")?;
-        let history = History { facts, sizes: self.sizes, salvaged: self.salvaged };
+        let history = History { facts, sizes: self.sizes };
         Ok(Recording { name, start, ops, history, dense_from: self.dense_from })
     }
 }
 
 /// A run of all sorts of changes in groups of all sizes, with reopenings.
 pub(crate) fn work(scratch: &Path, seed: u64, groups: u64) -> anyhow::Result<Recording> {
-    let empty = History { facts: Vec::new(), sizes: Sizes::Mixed, salvaged: false };
+    let empty = History { facts: Vec::new(), sizes: Sizes::Mixed };
     let (mut stage, _) = Stage::open(scratch, Disk::default(), empty)?;
     let mut lives = Lives::new(seed, 1);
     for group in 1..=groups {
@@ -211,7 +209,7 @@ const WEAR_STAY: u64 = 100;
 
 /// A run that wears a generation out, so that the store switches to a new one, and goes on after it.
 pub(crate) fn renewal(scratch: &Path, seed: u64) -> anyhow::Result<Recording> {
-    let empty = History { facts: Vec::new(), sizes: Sizes::Fixed(WEAR_RECORD_BYTES), salvaged: false };
+    let empty = History { facts: Vec::new(), sizes: Sizes::Fixed(WEAR_RECORD_BYTES) };
     let (mut stage, _) = Stage::open(scratch, Disk::default(), empty)?;
     let mut last = 0;
     while stage.settle()?.file_bytes < WEAR_FILE_BYTES {

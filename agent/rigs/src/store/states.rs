@@ -47,8 +47,6 @@ pub(crate) struct Findings {
     pub(crate) states: u64,
     /// Openings that had to salvage.
     pub(crate) salvages: u64,
-    /// Forgotten jobs that salvages brought back, summed over the states.
-    pub(crate) revived: u64,
     /// The longest opening, in milliseconds.
     pub(crate) slowest_ms: f64,
     /// States that did not open.
@@ -119,7 +117,6 @@ impl Explorer<'_> {
         let store = dir.join("store");
         self.findings.states += 1;
         let mut breaches = Vec::new();
-        let salvages = self.findings.salvages;
         match self.open(&store, history, moment) {
             Ok(found) => breaches.extend(found),
             Err(error) => {
@@ -128,9 +125,7 @@ impl Explorer<'_> {
             }
         }
         if breaches.is_empty() && self.findings.states.is_multiple_of(TWICE) {
-            let salvaged = history.salvaged || self.findings.salvages > salvages;
-            let history = History { salvaged, ..history.clone() };
-            breaches.extend(self.open(&store, &history, moment)?.into_iter().map(|what| format!("again: {what}")));
+            breaches.extend(self.open(&store, history, moment)?.into_iter().map(|what| format!("again: {what}")));
         }
         if !breaches.is_empty() {
             self.tell(image, label, &breaches)?;
@@ -143,7 +138,6 @@ impl Explorer<'_> {
         let (spool, found) = Spool::open(store, limits())?;
         self.findings.slowest_ms = self.findings.slowest_ms.max(begin.elapsed().as_secs_f64() * 1e3);
         self.findings.salvages += u64::from(found.quarantined.is_some());
-        self.findings.revived += history.revived(moment, &found);
         let mut breaches = history.breaches(moment, &spool, &found);
         let job = found.next_job.0;
         // The gateway that opens it goes on with it. The job is forgotten again, so that a second opening finds the same.

@@ -8,6 +8,8 @@ use tidegate_spool::{
     Policy, PromptRecord, QueueClass, SpoolError, Stamp, Stored,
 };
 
+/// What a salvage leaves out of each series of numbers.
+const NUMBER_GAP: u64 = 1 << 20;
 pub const INBOX_MAX: u64 = 3;
 pub const INBOX_DEVICE_MAX: u64 = 2;
 pub const OUTBOX_MAX: u64 = 2;
@@ -269,6 +271,13 @@ impl Model {
 
     pub fn put_all_back(&mut self) {
         self.forwards.values_mut().for_each(|f| f.taken = false);
+    }
+
+    /// After damage numbers are left out, so that none is used twice.
+    pub fn salvaged(&mut self) {
+        self.next_forward += NUMBER_GAP;
+        self.next_dead += NUMBER_GAP;
+        self.reopened();
     }
 
     /// What was in memory only is as at the start.
