@@ -24,6 +24,8 @@ pub(crate) struct Gone {
     chunks: BTreeMap<u64, [u8; CHUNK_BYTES]>,
     /// Chunks that changed since they were written.
     touched: BTreeSet<u64>,
+    /// Those among them that say less than they did.
+    lessened: BTreeSet<u64>,
 }
 
 impl Gone {
@@ -40,7 +42,9 @@ impl Gone {
         let Some((chunk, byte, bit)) = place(key) else { return false };
         let Some(bits) = self.chunks.get_mut(&chunk).filter(|bits| bits[byte] & bit != 0) else { return false };
         bits[byte] &= !bit;
-        self.touched.insert(chunk)
+        self.lessened.insert(chunk);
+        self.touched.insert(chunk);
+        true
     }
 
     /// Whether what stands under this key was removed.
@@ -58,13 +62,14 @@ impl Gone {
     pub(crate) fn changes(&mut self, horizon: &Horizon) -> Vec<(Key, Option<[u8; CHUNK_BYTES]>)> {
         let key = |chunk: u64| Key::new(Class::Gone, JobId(chunk));
         let over: Vec<u64> = SERIES.into_iter().flat_map(|class| self.below(class, horizon)).collect();
-        let touched = std::mem::take(&mut self.touched);
+        let (touched, lessened) = (std::mem::take(&mut self.touched), std::mem::take(&mut self.lessened));
         let mut changes: Vec<_> = over.iter().map(|chunk| (key(*chunk), None)).collect();
         for chunk in &over {
             self.chunks.remove(chunk);
         }
         for chunk in touched {
-            if let Some(bits) = self.chunks.get(&chunk).filter(|bits| says_more(chunk, bits, horizon)) {
+            let Some(bits) = self.chunks.get(&chunk) else { continue };
+            if lessened.contains(&chunk) || says_more(chunk, bits, horizon) {
                 changes.push((key(chunk), Some(*bits)));
             }
         }
@@ -96,17 +101,16 @@ fn series(class: Class) -> Option<u64> {
 fn place(key: Key) -> Option<(u64, usize, u8)> {
     let (chunk, at) = (key.job.0 / CHUNK, key.job.0 % CHUNK);
     let byte = usize::try_from(at / 8).ok()?;
-    Some((series(key.class)? << SERIES_SHIFT | chunk, byte, 1 << (at % 8)))
+    Some(((series(key.class)? << SERIES_SHIFT) | chunk, byte, 1 << (at % 8)))
 }
 
-/// Whether a chunk has a bit that the horizon does not cover, or had one that is taken back.
+/// Whether a chunk has a bit that the horizon does not cover.
 fn says_more(chunk: u64, bits: &[u8; CHUNK_BYTES], horizon: &Horizon) -> bool {
     let class = SERIES[usize::try_from(chunk >> SERIES_SHIFT).unwrap_or(0).min(SERIES.len() - 1)];
     let first = (chunk & ((1 << SERIES_SHIFT) - 1)) * CHUNK;
     let covered = horizon.floor_of(class).saturating_sub(first).min(CHUNK);
     let last = bits.iter().rposition(|byte| *byte != 0);
-    let above = last.is_some_and(|byte| 8 * byte as u64 + u64::from(bits[byte].ilog2()) >= covered);
-    above || last.is_none()
+    last.is_some_and(|byte| 8 * byte as u64 + u64::from(bits[byte].ilog2()) >= covered)
 }
 
 #[cfg(test)]
@@ -160,14 +164,23 @@ mod tests {
     proptest! {
         /// Whatever goes in whatever order, what was written and the horizon tell of each number whether it is there.
         #[test]
-        fn what_was_written_tells_what_is_gone(steps in proptest::collection::vec((0..3_usize, 1..1_500_u64), 1..300)) {
+        fn what_was_written_tells_what_is_gone(
+            steps in proptest::collection::vec((0..3_usize, 1..1_500_u64, any::<bool>()), 1..300)
+        ) {
             let mut gone = Gone::default();
             let mut written = Written::default();
             let mut there = [(); 3].map(|()| (1..1_500_u64).collect::<BTreeSet<u64>>());
             let mut horizon = Horizon::START;
-            for (series, number) in steps {
-                there[series].remove(&number);
-                gone.add(key(SERIES[series], number));
+            for (series, number, again) in steps {
+                if !there[series].remove(&number) && again {
+                    // As the store does it: what lies between the number and the old floor is gone by itself.
+                    let floor = horizon.floor_of(SERIES[series]);
+                    (number + 1..floor).for_each(|below| gone.add(key(SERIES[series], below)));
+                    gone.take_back(key(SERIES[series], number));
+                    there[series].insert(number);
+                } else {
+                    gone.add(key(SERIES[series], number));
+                }
                 let floor = |at: usize| there[at].first().copied().unwrap_or(1_500);
                 horizon = Horizon { floor: floor(0), forward_floor: floor(1), dead_floor: floor(2), ..horizon };
                 written.take(gone.changes(&horizon));

@@ -64,11 +64,11 @@ fn a_file_in_the_place_of_the_directory_is_named() {
 fn a_newer_format_is_refused_in_words() {
     let dir = tempfile::tempdir().unwrap();
     Spool::open(dir.path(), limits()).unwrap().0.close();
-    let head = "tidegate-spool 3\ngen-1\n";
+    let head = "tidegate-spool 99\ngen-1\n";
     let text = format!("{head}{:08x}\n", crc32c::crc32c(head.as_bytes()));
     fs::write(dir.path().join("CURRENT"), text).unwrap();
     let error = Spool::open(dir.path(), limits()).unwrap_err();
-    assert!(error.to_string().contains("format 3"), "{error}");
+    assert!(error.to_string().contains("format 99"), "{error}");
 }
 
 #[test]
