@@ -96,6 +96,28 @@ pub(crate) struct Untaken(pub(crate) &'static str);
 enum Client {
     Three(rumqttc::AsyncClient),
     Five(v5::AsyncClient),
+    /// A test reads what is said on it.
+    #[cfg(test)]
+    Scripted(mpsc::UnboundedSender<Said>),
+}
+
+/// What is said on a scripted line.
+#[cfg(test)]
+pub(crate) enum Said {
+    /// A publish.
+    Publish(Box<Parcel>),
+    /// Anything else.
+    Other,
+}
+
+#[cfg(test)]
+impl Line {
+    /// A line to nobody: what is said on it comes out here, what it hears is up to the test.
+    pub(crate) fn scripted() -> (Self, mpsc::UnboundedReceiver<Said>) {
+        let (out, said) = mpsc::unbounded_channel();
+        let (_, events) = mpsc::channel(1);
+        (Self { client: Client::Scripted(out), events, poller: tokio::spawn(async {}) }, said)
+    }
 }
 
 /// One connection.
@@ -127,6 +149,10 @@ impl Line {
 
     /// Publishes; [`Heard::Sent`] and, at QoS 1, [`Heard::Acked`] follow.
     pub(crate) fn publish(&self, parcel: Parcel) -> Result<(), Untaken> {
+        #[cfg(test)]
+        if let Client::Scripted(out) = &self.client {
+            return out.send(Said::Publish(Box::new(parcel))).map_err(|_| Untaken("publishes"));
+        }
         let Parcel { topic, payload, delivery, retain, expiry_s, user, correlation } = parcel;
         let retain = retain == Retain::Last;
         let taken = match &self.client {
@@ -144,6 +170,8 @@ impl Line {
                 };
                 client.try_publish_with_properties(topic, qos, retain, payload, properties).is_ok()
             }
+            #[cfg(test)]
+            Client::Scripted(_) => false,
         };
         taken.then_some(()).ok_or(Untaken("publishes"))
     }
@@ -155,6 +183,8 @@ impl Line {
             (Client::Three(client), Delivery::Acknowledged) => client.try_subscribe(filter, QoS::AtLeastOnce).is_ok(),
             (Client::Five(client), Delivery::Once) => client.try_subscribe(filter, QoS5::AtMostOnce).is_ok(),
             (Client::Five(client), Delivery::Acknowledged) => client.try_subscribe(filter, QoS5::AtLeastOnce).is_ok(),
+            #[cfg(test)]
+            (Client::Scripted(out), _) => out.send(Said::Other).is_ok(),
         };
         taken.then_some(()).ok_or(Untaken("subscriptions"))
     }
@@ -174,6 +204,8 @@ impl Line {
         let taken = match &self.client {
             Client::Three(client) => client.try_disconnect().is_ok(),
             Client::Five(client) => client.try_disconnect().is_ok(),
+            #[cfg(test)]
+            Client::Scripted(out) => out.send(Said::Other).is_ok(),
         };
         taken.then_some(()).ok_or(Untaken("goodbye"))
     }

@@ -18,6 +18,8 @@ pub(crate) use backoff::Backoff;
 pub(crate) use broker::{Address, Broker, Credentials, Terms, TlsPaths, Trust, from_args};
 pub(crate) use epoch::{Epoch, LinkEvent, SILENCE_MAX};
 pub(crate) use hear::{Ack, Cause, Down, Heard, Incoming, Welcome};
+#[cfg(test)]
+pub(crate) use line::Said;
 pub(crate) use line::{Delivery, Line, Parcel, Retain, Untaken, Version};
 pub(crate) use rules::{Class, Filter, RULES_MAX, Rule, Rules, Taken};
 pub(crate) use search::{Pause, Protocol, Search};

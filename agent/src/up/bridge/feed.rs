@@ -21,6 +21,13 @@ const LOW: usize = 128;
 /// The user property that names the gateways that a message has passed, oldest first, against loops.
 pub(crate) const VIA: &str = "tidegate-via";
 
+/// User properties of an item that may have been published before, or that has waited.
+const REPLAYED: &str = "tidegate-replayed";
+const ATTEMPT: &str = "tidegate-attempt";
+const QUEUED_MS: &str = "tidegate-queued-ms";
+/// A shorter wait is the way through this gateway, and not told.
+const QUEUED_LEAST_MS: u64 = 1_000;
+
 /// A message that crosses by rule. Not `Debug`: it holds a payload.
 pub(super) struct Item {
     entry: ForwardId,
@@ -30,18 +37,24 @@ pub(super) struct Item {
     pub(super) payload: Bytes,
     /// How it is published.
     pub(super) delivery: Delivery,
-    /// User properties.
-    pub(super) user: Vec<(String, String)>,
+    user: Vec<(String, String)>,
     /// Whether the central broker keeps it.
     pub(super) retain: bool,
     priority: u8,
     left_ms: Option<u64>,
     taken: Instant,
+    /// How long it had waited when it was taken out, in milliseconds.
+    queued_ms: u64,
+    /// Attempts before it was taken out, and whether one of an earlier run counts.
+    attempts: u32,
+    replayed: bool,
+    /// How often it was published since.
+    published: u32,
 }
 
 impl Item {
     fn of(due: DueForward, rules: &Rules) -> Self {
-        let DueForward { record, expires_in_ms, .. } = due;
+        let DueForward { record, expires_in_ms, queued_ms, attempt, replayed } = due;
         Self {
             entry: record.entry,
             // A rule that is gone left no word about its QoS; nothing is lost at 1.
@@ -53,6 +66,10 @@ impl Item {
             priority: record.priority.get(),
             left_ms: expires_in_ms,
             taken: Instant::now(),
+            queued_ms,
+            attempts: attempt.saturating_sub(1),
+            replayed,
+            published: 0,
         }
     }
 
@@ -63,8 +80,29 @@ impl Item {
 
     /// What is left of its time to live, in milliseconds.
     pub(super) fn left_ms(&self) -> Option<u64> {
-        let since = u64::try_from(self.taken.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.left_ms.map(|left| left.saturating_sub(since))
+        self.left_ms.map(|left| left.saturating_sub(self.held_ms()))
+    }
+
+    fn held_ms(&self) -> u64 {
+        u64::try_from(self.taken.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// It is about to be published; gives its user properties. Whoever gets it hears that it may have come before, and
+    /// how old it is; what a gateway before us said of its own attempts is over.
+    pub(super) fn publishes(&mut self) -> Vec<(String, String)> {
+        self.published += 1;
+        let attempt = self.attempts.saturating_add(self.published);
+        let queued_ms = self.queued_ms.saturating_add(self.held_ms());
+        let mut user = self.user.clone();
+        user.retain(|(name, _)| ![REPLAYED, ATTEMPT].contains(&name.as_str()));
+        if self.replayed || attempt > 1 {
+            user.push((REPLAYED.to_owned(), "true".to_owned()));
+            user.push((ATTEMPT.to_owned(), attempt.to_string()));
+        }
+        if queued_ms >= QUEUED_LEAST_MS {
+            user.push((QUEUED_MS.to_owned(), queued_ms.to_string()));
+        }
+        user
     }
 }
 

@@ -6,6 +6,8 @@
 
 mod budget;
 mod feed;
+#[cfg(test)]
+mod outbox;
 mod pace;
 mod session;
 mod shore;

@@ -66,14 +66,14 @@ impl Session {
         Ok(true)
     }
 
-    fn forward(&mut self, item: Item, shore: &mut Shore) -> Result<bool, Down> {
+    fn forward(&mut self, mut item: Item, shore: &mut Shore) -> Result<bool, Down> {
         let parcel = Parcel {
             topic: item.topic.clone(),
             payload: item.payload.clone(),
             delivery: item.delivery,
             retain: if item.retain { Retain::Last } else { Retain::No },
             expiry_s: item.left_ms().map(expiry_seconds),
-            user: item.user.clone(),
+            user: item.publishes(),
             correlation: None,
         };
         if item.delivery == Delivery::Acknowledged {
