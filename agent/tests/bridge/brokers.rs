@@ -82,7 +82,7 @@ fn up(mut near: TcpStream, mut far: TcpStream, filter: &Filter) {
 }
 
 /// One MQTT packet, header included.
-fn packet(stream: &mut TcpStream) -> Option<Vec<u8>> {
+pub(crate) fn packet(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let mut bytes = vec![0; 1];
     stream.read_exact(&mut bytes).ok()?;
     let (mut length, mut shift) = (0_usize, 0);

@@ -7,6 +7,7 @@ mod certificates;
 mod crossing;
 mod intake;
 mod link;
+mod mute;
 mod tools;
 
 #[allow(dead_code, unused_imports, reason = "shared with the tests of the whole way")]
