@@ -4,8 +4,6 @@
 #include <float.h>
 #include <string.h>
 
-#define INDEFINITE UINT64_MAX
-
 struct cursor {
     const uint8_t *at;
     const uint8_t *end;
@@ -14,7 +12,7 @@ struct cursor {
 struct head {
     unsigned major; /* 0 to 7 */
     unsigned info;  /* the low five bits */
-    uint64_t value; /* INDEFINITE for an indefinite length */
+    uint64_t value; /* TG_INDEFINITE for an indefinite length */
 };
 
 /* The first byte of an item and the number that belongs to it. False: cut off or reserved. */
@@ -32,7 +30,7 @@ static bool read_head(struct cursor *c, struct head *h)
         return true;
     }
     if (h->info == 31) {
-        h->value = INDEFINITE;
+        h->value = TG_INDEFINITE;
         return h->major >= 2 && h->major <= 5;
     }
     bytes = (size_t)1 << (h->info - 24);
@@ -57,8 +55,8 @@ static bool count_inner(struct cursor *c, const struct head *h, uint64_t *inner)
         *inner = 1;
         return true;
     }
-    if (h->value == INDEFINITE) {
-        *inner = INDEFINITE;
+    if (h->value == TG_INDEFINITE) {
+        *inner = TG_INDEFINITE;
         return true;
     }
     if (h->value > left) {
@@ -86,7 +84,7 @@ static bool skip_item(struct cursor *c)
             depth--;
             continue;
         }
-        if (*left == INDEFINITE && c->at < c->end && *c->at == 0xff) {
+        if (*left == TG_INDEFINITE && c->at < c->end && *c->at == 0xff) {
             c->at++;
             depth--;
             continue;
@@ -94,7 +92,7 @@ static bool skip_item(struct cursor *c)
         if (!read_head(c, &h) || !count_inner(c, &h, &inner)) {
             return false;
         }
-        if (*left != INDEFINITE) {
+        if (*left != TG_INDEFINITE) {
             (*left)--;
         }
         if (inner > 0) {
@@ -209,7 +207,7 @@ static enum tg_status read_value(struct cursor *c, struct tg_value *v)
         v->fraction = (double)h.value;
     } else if (h.major == 1) {
         v->fraction = -1.0 - (double)h.value;
-    } else if (h.major < 4 && h.value != INDEFINITE) {
+    } else if (h.major < 4 && h.value != TG_INDEFINITE) {
         v->text = (const char *)inside.at;
         v->text_len = (size_t)h.value;
     }
@@ -231,27 +229,27 @@ enum tg_status tg_open(const uint8_t *raw, size_t len, struct tg_items *items)
             return TG_BAD;
         }
     } while (h.major == 6);
-    if (h.major != 4 && h.major != 5 && !(h.value == INDEFINITE && h.major == 3)) {
+    if (h.major != 4 && h.major != 5 && !(h.value == TG_INDEFINITE && h.major == 3)) {
         return TG_BAD;
     }
     items->at = c.at;
     items->end = c.end;
     items->pairs = h.major == 5;
-    items->left = h.value == INDEFINITE || h.major != 5 ? h.value : 2 * h.value;
-    return h.value == INDEFINITE || h.value <= len ? TG_OK : TG_BAD;
+    items->left = h.value == TG_INDEFINITE || h.major != 5 ? h.value : 2 * h.value;
+    return h.value == TG_INDEFINITE || h.value <= len ? TG_OK : TG_BAD;
 }
 
 enum tg_status tg_item(struct tg_items *items, struct tg_value *value)
 {
     struct cursor c = {items->at, items->end};
     enum tg_status status;
-    if (items->left == 0 || (items->left == INDEFINITE && c.at < c.end && *c.at == 0xff)) {
+    if (items->left == 0 || (items->left == TG_INDEFINITE && c.at < c.end && *c.at == 0xff)) {
         return TG_NOT_FOUND;
     }
     status = read_value(&c, value);
     if (status == TG_OK) {
         items->at = c.at;
-        items->left -= items->left == INDEFINITE ? 0 : 1;
+        items->left -= items->left == TG_INDEFINITE ? 0 : 1;
     }
     return status;
 }

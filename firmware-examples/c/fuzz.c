@@ -3,6 +3,7 @@
  * inputs: fuzz GOLDEN_FOLDER ROUNDS. Under the sanitisers every byte read or written outside is a crash.
  */
 #include "ask.h"
+#include "json.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,10 +65,28 @@ static void through_the_ask(const uint8_t *bytes, size_t len)
     free(text);
 }
 
+/* Either way; what one of them writes, the other reads. */
+static void through_json(const uint8_t *bytes, size_t len)
+{
+    char *json = malloc(600);
+    uint8_t *cbor = malloc(600);
+    size_t written = tg_cbor_to_json(json, 600, bytes, len);
+    if (written > 0 && tg_json_to_cbor(cbor, 600, json, written) == 0 && written < 300) {
+        abort();
+    }
+    written = tg_json_to_cbor(cbor, 600, (const char *)bytes, len);
+    if (written > 0 && !tg_whole(cbor, written)) {
+        abort();
+    }
+    free(json);
+    free(cbor);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
     struct tg_items items;
     struct tg_value v;
+    through_json(bytes, len);
     through_the_ask(bytes, len);
     tg_whole(bytes, len);
     if (tg_open(bytes, len, &items) == TG_OK) {

@@ -1,41 +1,15 @@
+/* MQTT 3.1.1: packets to send, packets received. */
 #include "tidegate.h"
 
 #include <string.h>
 
-/* ---- writing: one sink for MQTT and CBOR. It counts on past the end, so that one check at the end is enough. ---- */
-
-struct sink {
-    uint8_t *out;
-    size_t cap;
-    size_t len;
-    bool full;
-};
-
-static void put(struct sink *s, const void *bytes, size_t len)
+static void put_u16(struct tg_writer *s, unsigned value)
 {
-    if (s->full || len > s->cap - s->len) {
-        s->full = true;
-        return;
-    }
-    if (len > 0) {
-        memmove(s->out + s->len, bytes, len);
-    }
-    s->len += len;
+    tg_put_byte(s, value >> 8);
+    tg_put_byte(s, value & 0xffu);
 }
 
-static void put_byte(struct sink *s, unsigned byte)
-{
-    uint8_t b = (uint8_t)byte;
-    put(s, &b, 1);
-}
-
-static void put_u16(struct sink *s, unsigned value)
-{
-    put_byte(s, value >> 8);
-    put_byte(s, value & 0xffu);
-}
-
-static void put_string(struct sink *s, const char *text)
+static void put_string(struct tg_writer *s, const char *text)
 {
     size_t len = strlen(text);
     if (len > 0xffffu) {
@@ -43,34 +17,29 @@ static void put_string(struct sink *s, const char *text)
         return;
     }
     put_u16(s, (unsigned)len);
-    put(s, text, len);
+    tg_put_raw(s, text, len);
 }
 
 /* Fixed header (MQTT 3.1.1 §2.2): type and flags, then the remaining length, 7 bits a byte. */
-static void put_header(struct sink *s, unsigned first, size_t remaining)
+static void put_header(struct tg_writer *s, unsigned first, size_t remaining)
 {
     if (remaining > 268435455u) {
         s->full = true;
         return;
     }
-    put_byte(s, first);
+    tg_put_byte(s, first);
     do {
         unsigned low = (unsigned)(remaining & 0x7fu);
         remaining >>= 7;
-        put_byte(s, remaining > 0 ? low | 0x80u : low);
+        tg_put_byte(s, remaining > 0 ? low | 0x80u : low);
     } while (remaining > 0);
-}
-
-static size_t written(const struct sink *s)
-{
-    return s->full ? 0 : s->len;
 }
 
 /* ---- MQTT 3.1.1: packets to send ---- */
 
 size_t tg_connect(uint8_t *out, size_t cap, const struct tg_connect *with)
 {
-    struct sink s = {out, cap, 0, false};
+    struct tg_writer s = tg_writer(out, cap);
     unsigned flags = with->clean_session ? 0x02u : 0;
     size_t remaining = 10 + 2 + strlen(with->client_id);
     if (with->will_topic != NULL) {
@@ -87,8 +56,8 @@ size_t tg_connect(uint8_t *out, size_t cap, const struct tg_connect *with)
     }
     put_header(&s, 0x10, remaining);
     put_string(&s, "MQTT");
-    put_byte(&s, 4);
-    put_byte(&s, flags);
+    tg_put_byte(&s, 4);
+    tg_put_byte(&s, flags);
     put_u16(&s, with->keep_alive_s);
     put_string(&s, with->client_id);
     if (with->will_topic != NULL) {
@@ -101,49 +70,49 @@ size_t tg_connect(uint8_t *out, size_t cap, const struct tg_connect *with)
     if ((flags & 0x40u) != 0) {
         put_string(&s, with->password);
     }
-    return written(&s);
+    return tg_written(&s);
 }
 
 size_t tg_subscribe(uint8_t *out, size_t cap, uint16_t packet_id, const char *filter)
 {
-    struct sink s = {out, cap, 0, false};
+    struct tg_writer s = tg_writer(out, cap);
     put_header(&s, 0x82, 2 + 2 + strlen(filter) + 1);
     put_u16(&s, packet_id);
     put_string(&s, filter);
-    put_byte(&s, 1);
-    return written(&s);
+    tg_put_byte(&s, 1);
+    return tg_written(&s);
 }
 
 size_t tg_publish(uint8_t *out, size_t cap, const struct tg_publish *what)
 {
-    struct sink s = {out, cap, 0, false};
+    struct tg_writer s = tg_writer(out, cap);
     put_header(&s, what->again ? 0x3a : 0x32, 2 + strlen(what->topic) + 2 + what->payload_len);
     put_string(&s, what->topic);
     put_u16(&s, what->packet_id);
-    put(&s, what->payload, what->payload_len);
-    return written(&s);
+    tg_put_raw(&s, what->payload, what->payload_len);
+    return tg_written(&s);
 }
 
 size_t tg_puback(uint8_t *out, size_t cap, uint16_t packet_id)
 {
-    struct sink s = {out, cap, 0, false};
+    struct tg_writer s = tg_writer(out, cap);
     put_header(&s, 0x40, 2);
     put_u16(&s, packet_id);
-    return written(&s);
+    return tg_written(&s);
 }
 
 size_t tg_pingreq(uint8_t *out, size_t cap)
 {
-    struct sink s = {out, cap, 0, false};
+    struct tg_writer s = tg_writer(out, cap);
     put_header(&s, 0xc0, 0);
-    return written(&s);
+    return tg_written(&s);
 }
 
 size_t tg_disconnect(uint8_t *out, size_t cap)
 {
-    struct sink s = {out, cap, 0, false};
+    struct tg_writer s = tg_writer(out, cap);
     put_header(&s, 0xe0, 0);
-    return written(&s);
+    return tg_written(&s);
 }
 
 /* ---- MQTT 3.1.1: packets received ---- */
@@ -285,91 +254,4 @@ enum tg_status tg_reader_next(struct tg_reader *reader, struct tg_packet *packet
     }
     reader->taken = head + (size_t)body;
     return open_packet(packet, reader->buf[0], reader->buf + head, (size_t)body, (size_t)body);
-}
-
-/* ---- CBOR (RFC 8949): a prompt ---- */
-
-static void put_head(struct sink *s, unsigned major, uint32_t value)
-{
-    unsigned type = major << 5;
-    if (value < 24) {
-        put_byte(s, type | (unsigned)value);
-    } else if (value <= 0xff) {
-        put_byte(s, type | 24);
-        put_byte(s, (unsigned)value);
-    } else if (value <= 0xffff) {
-        put_byte(s, type | 25);
-        put_u16(s, (unsigned)value);
-    } else {
-        put_byte(s, type | 26);
-        put_u16(s, (unsigned)(value >> 16));
-        put_u16(s, (unsigned)(value & 0xffffu));
-    }
-}
-
-static void put_text(struct sink *s, const char *text)
-{
-    size_t len = strlen(text);
-    if (len > 0xffffffffu) {
-        s->full = true;
-        return;
-    }
-    put_head(s, 3, (uint32_t)len);
-    put(s, text, len);
-}
-
-static void put_text_field(struct sink *s, const char *key, const char *text)
-{
-    if (text != NULL) {
-        put_text(s, key);
-        put_text(s, text);
-    }
-}
-
-static void put_number_field(struct sink *s, const char *key, uint32_t value)
-{
-    if (value != 0) {
-        put_text(s, key);
-        put_head(s, 0, value);
-    }
-}
-
-static void put_flag_field(struct sink *s, const char *key, bool flag)
-{
-    if (flag) {
-        put_text(s, key);
-        put_byte(s, 0xf5);
-    }
-}
-
-size_t tg_prompt(uint8_t *out, size_t cap, const struct tg_prompt *prompt)
-{
-    struct sink s = {out, cap, 0, false};
-    uint32_t fields = 1;
-    fields += prompt->id != NULL ? 1u : 0u;
-    fields += prompt->task != NULL ? 1u : 0u;
-    fields += prompt->max_tokens != 0 ? 1u : 0u;
-    fields += prompt->max_bytes != 0 ? 1u : 0u;
-    fields += prompt->deadline_ms != 0 ? 1u : 0u;
-    fields += prompt->stream ? 1u : 0u;
-    fields += prompt->local ? 1u : 0u;
-    put_head(&s, 5, fields);
-    put_text_field(&s, "id", prompt->id);
-    put_text_field(&s, "task", prompt->task);
-    put_text_field(&s, "input", prompt->input);
-    put_number_field(&s, "max_tokens", prompt->max_tokens);
-    put_number_field(&s, "max_bytes", prompt->max_bytes);
-    put_number_field(&s, "deadline_ms", prompt->deadline_ms);
-    put_flag_field(&s, "stream", prompt->stream);
-    put_flag_field(&s, "local", prompt->local);
-    return written(&s);
-}
-
-size_t tg_control(uint8_t *out, size_t cap, enum tg_op op, const char *id)
-{
-    struct sink s = {out, cap, 0, false};
-    put_head(&s, 5, 2);
-    put_text_field(&s, "op", op == TG_FETCH ? "fetch" : "cancel");
-    put_text_field(&s, "id", id);
-    return written(&s);
 }

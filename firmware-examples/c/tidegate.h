@@ -106,9 +106,35 @@ enum tg_op { TG_CANCEL, TG_FETCH };
 /* For the topic `control`: cancel the prompt of this id, or send its outcome again. */
 size_t tg_control(uint8_t *out, size_t cap, enum tg_op op, const char *id);
 
-/* ---- CBOR: fields of a frame ---- */
+/* ---- CBOR: whatever else is to be written ---- */
 
 enum tg_kind { TG_UINT, TG_NEGATIVE, TG_BYTES, TG_TEXT, TG_ARRAY, TG_MAP, TG_BOOL, TG_NULL, TG_FLOAT };
+
+struct tg_writer {
+    uint8_t *out;
+    size_t cap;
+    size_t len;
+    bool full;                /* something did not fit: nothing is written any more */
+};
+
+struct tg_writer tg_writer(uint8_t *out, size_t cap);
+/* The bytes written, 0 if they did not fit. */
+size_t tg_written(const struct tg_writer *w);
+/* Bytes as they are. */
+void tg_put_raw(struct tg_writer *w, const void *bytes, size_t len);
+void tg_put_byte(struct tg_writer *w, unsigned byte);
+/* Major type and number in the shortest form: 0 a number, 1 a negative one, 4 an array of so many, 5 a map (§3.1). */
+void tg_put_head(struct tg_writer *w, unsigned major, uint64_t value);
+/* A map, an array, or a text in chunks whose length is not known yet, and its end. */
+void tg_put_open(struct tg_writer *w, enum tg_kind kind);
+void tg_put_close(struct tg_writer *w);
+void tg_put_text(struct tg_writer *w, const char *text, size_t len);
+void tg_put_bool(struct tg_writer *w, bool value);
+void tg_put_null(struct tg_writer *w);
+/* In the shortest form that holds it. */
+void tg_put_float(struct tg_writer *w, double value);
+
+/* ---- CBOR: fields of a frame ---- */
 
 struct tg_value {
     enum tg_kind kind;
@@ -119,6 +145,9 @@ struct tg_value {
     const uint8_t *raw;       /* the value as it is encoded: look into a TG_MAP with tg_find(raw, raw_len, …) */
     size_t raw_len;
 };
+
+/* `left` of what has no length of its own (RFC 8949 §3.2): it ends where it ends. */
+#define TG_INDEFINITE UINT64_MAX
 
 /* Walks through an array, the chunks of a text, or a map: key, value, key, value. TG_NOT_FOUND is the end. */
 struct tg_items {

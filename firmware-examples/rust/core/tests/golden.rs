@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use tidegate_device::{Body, Control, Frame, Prompt, Stream, decode, item_len};
+use tidegate_device::{Body, Control, Frame, Prompt, Stream, cbor_to_json, decode, item_len, json_to_cbor};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../schemas/golden")
@@ -19,27 +19,133 @@ fn frame(name: &str, check: impl FnOnce(Frame<'_>)) {
     check(frame);
 }
 
-/// Every CBOR payload, token by token, comes out as it went in.
+fn check_cbor(name: &str, bytes: &[u8]) {
+    let tokens: Vec<_> = minicbor::decode::Tokenizer::new(bytes).collect::<Result<_, _>>().unwrap();
+    let mut again = minicbor::Encoder::new(Vec::new());
+    again.tokens(&tokens).unwrap();
+    assert_eq!(again.into_writer(), bytes, "{name}");
+    assert_eq!(item_len(bytes), Some(bytes.len()), "{name}");
+    for cut in 0..bytes.len() {
+        assert_eq!(item_len(&bytes[..cut]), None, "{name} cut at {cut}");
+        assert!(decode(&bytes[..cut]).is_none());
+        assert!(cbor_to_json(&bytes[..cut], &mut [0; 4096]).is_none());
+    }
+    let mut json = [0; 4096];
+    let len = cbor_to_json(bytes, &mut json).unwrap();
+    // The same payload in JSON, where there is one.
+    if let Ok(twin) = fs::read(folder().join(name.replace(".cbor", ".json"))) {
+        assert_eq!(json[..len], twin, "{name}");
+    }
+}
+
+fn check_json(name: &str, bytes: &[u8]) {
+    let text = std::str::from_utf8(bytes).unwrap();
+    let (mut cbor, mut json) = ([0; 4096], [0; 4096]);
+    let len = json_to_cbor(text, &mut cbor).unwrap_or_else(|| panic!("{name}"));
+    let again = cbor_to_json(&cbor[..len], &mut json).unwrap();
+    assert_eq!(json[..again], *bytes, "{name}");
+    assert!((0..len).all(|cap| json_to_cbor(text, &mut cbor[..cap]).is_none()), "{name}");
+    assert!((0..again).all(|cap| cbor_to_json(&cbor[..len], &mut json[..cap]).is_none()) || len == 0, "{name}");
+    assert!(text.char_indices().all(|(cut, _)| json_to_cbor(&text[..cut], &mut [0; 4096]).is_none()), "{name}");
+    if name.starts_with("answer") || name.starts_with("error") || name.starts_with("token") {
+        assert_eq!(decode(&cbor[..len]).unwrap().0, Some("b3f1-7"), "{name}");
+    }
+}
+
+/// Every payload of the index comes out as it went in: CBOR token by token, JSON by way of CBOR.
 #[test]
 fn all_are_decoded_and_encoded() {
-    let mut seen = 0;
-    for entry in fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()) {
-        if entry.extension().is_none_or(|end| end != "cbor") {
-            continue;
+    let index = String::from_utf8(golden("index.txt")).unwrap();
+    for (name, kind) in index.lines().filter_map(|line| line.split_once(' ')) {
+        let bytes = golden(name);
+        match name.rsplit('.').next() {
+            Some("cbor") => check_cbor(name, &bytes),
+            Some("json") => check_json(name, &bytes),
+            // Bare text has no form but itself; what begins with `!` is a refusal.
+            Some("txt") => {
+                let text = std::str::from_utf8(&bytes).unwrap();
+                assert_eq!(text.starts_with('!'), name == "error.txt", "{name}");
+                assert!(["prompt", "line"].contains(&kind), "{name}");
+            }
+            _ => panic!("nothing here knows {name}"),
         }
-        let bytes = fs::read(&entry).unwrap();
-        let tokens: Vec<_> = minicbor::decode::Tokenizer::new(&bytes).collect::<Result<_, _>>().unwrap();
-        let mut again = minicbor::Encoder::new(Vec::new());
-        again.tokens(&tokens).unwrap();
-        assert_eq!(again.into_writer(), bytes, "{}", entry.display());
-        assert_eq!(item_len(&bytes), Some(bytes.len()), "{}", entry.display());
-        for cut in 0..bytes.len() {
-            assert_eq!(item_len(&bytes[..cut]), None, "{} cut at {cut}", entry.display());
-            assert!(decode(&bytes[..cut]).is_none());
-        }
-        seen += 1;
     }
-    assert!(seen >= 14, "only {seen} payloads");
+    assert!(index.lines().count() > 30);
+}
+
+#[test]
+fn json_of_every_shape() {
+    let through = |json: &str| {
+        let (mut cbor, mut again) = ([0; 256], [0; 256]);
+        let len = json_to_cbor(json, &mut cbor)?;
+        let len = cbor_to_json(&cbor[..len], &mut again)?;
+        Some(String::from_utf8(again[..len].to_vec()).unwrap())
+    };
+    for same in [
+        "{}",
+        "[]",
+        "[[],{}]",
+        "0",
+        "-1",
+        "18446744073709551615",
+        "-18446744073709551615",
+        "1.5",
+        "-0.0",
+        "1e-7",
+        "5e-324",
+        "true",
+        "false",
+        "null",
+        "\"\"",
+        r#""\u0001\n\"\\""#,
+        "\"é\"",
+        r#"{"a":[1,{"b":null}],"c":""}"#,
+    ] {
+        assert_eq!(through(same).as_deref(), Some(same));
+    }
+    for (other, same) in [
+        (" { \"a\" : [ 1 , 2 ] } ", r#"{"a":[1,2]}"#),
+        (r#""\u00e9\ud83d\ude00\/""#, "\"é😀/\""),
+        ("1E3", "1000.0"),
+        ("1e999", "null"),
+    ] {
+        assert_eq!(through(other).as_deref(), Some(same));
+    }
+    for none in [
+        "",
+        " ",
+        "{",
+        "[",
+        "]",
+        "{]",
+        "[}",
+        r#"{"a"}"#,
+        r#"{"a":}"#,
+        r#"{"a":1,}"#,
+        "[1,]",
+        "{1:2}",
+        "01",
+        "1.",
+        ".5",
+        "+1",
+        "-",
+        "1e",
+        "tru",
+        "nul",
+        "\"",
+        r#""\x""#,
+        r#""\ud800""#,
+        r#""\udc00""#,
+        r#""\u12g4""#,
+        "\"\n\"",
+        "1 2",
+        "{} {}",
+    ] {
+        assert_eq!(through(none), None, "{none}");
+    }
+    assert_eq!(through(&("[".repeat(33) + &"]".repeat(33))), None);
+    assert_eq!(cbor_to_json(&[0x42, 1, 2], &mut [0; 64]), None);
+    assert_eq!(cbor_to_json(&[0xa1, 1, 2], &mut [0; 64]), None);
 }
 
 #[test]
@@ -48,6 +154,9 @@ fn prompts_and_control_are_written() {
     let least = Prompt { input: "turn off the lights in the packing hall", ..Prompt::default() };
     let len = least.encode(&mut out).unwrap();
     assert_eq!(out[..len], golden("prompt-min.cbor"));
+    let mut json = [0; 512];
+    let json_len = cbor_to_json(&out[..len], &mut json).unwrap();
+    assert_eq!(json[..json_len], golden("prompt-min.json"));
     let full = Prompt {
         id: Some("b3f1-7"),
         task: Some("action"),
