@@ -30,6 +30,17 @@ libelf-dev|file:/usr/include/libelf.h|reads the image for that board
 nodejs|command:node|runs MicroPython
 npm|command:npm|fetches MicroPython
 '
+# What deploy/build-arm64 needs besides, in the same form.
+MACHINE_ARM64_PARTS='
+python3|command:python3|tries the build for ARM64
+openssl|command:openssl|makes the certificates of that trial
+gcc-aarch64-linux-gnu|command:aarch64-linux-gnu-gcc|links for ARM64
+libc6-dev-arm64-cross|file:/usr/aarch64-linux-gnu/include/stdio.h|is the C library for ARM64
+g++-aarch64-linux-gnu|command:aarch64-linux-gnu-g++|compiles llama.cpp for ARM64
+qemu-user-static|command:qemu-aarch64-static|runs what was built for ARM64
+rustc-web|file:/usr/bin/rustc|compiles Rust for ARM64
+rust-web-src|file:/usr/lib/rustlib/src/rust/library/std/Cargo.toml|is the standard library for ARM64
+'
 
 machine_has() {
     case $1 in
@@ -64,10 +75,14 @@ machine_install() {
     return "$status"
 }
 
-# Installs the parts that are missing; `firmware` asks for those of the firmware examples too.
+# Installs the parts that are missing; `firmware` and `arm64` ask for those of the firmware examples and of the build for
+# ARM64 too.
 machine_prepare() {
     local package sign why missing=() parts=$MACHINE_PARTS
-    if [ "${1-}" = firmware ]; then parts+=$MACHINE_FIRMWARE_PARTS; fi
+    case ${1-} in
+    firmware) parts+=$MACHINE_FIRMWARE_PARTS ;;
+    arm64) parts+=$MACHINE_ARM64_PARTS ;;
+    esac
     if ! command -v cargo >/dev/null; then
         echo 'cargo is missing: install Rust from https://rustup.rs, then run this again' >&2
         return 1

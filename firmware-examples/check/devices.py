@@ -60,8 +60,9 @@ def pairs(settings):
 
 
 class Device:
-    """An example. `parts` are the cases that it has the parts for."""
+    """An example. `parts` are the cases that it has the parts for; its number tells its devices from those of others."""
 
+    number = 0
     level = 4
     encodings = ("cbor",)
     parts = frozenset({"bare", "stream", "buffer", "tasks"})
@@ -130,7 +131,7 @@ class CortexMTls(CortexM):
     """c/cortex-m with mbedTLS."""
 
     name = "c-cortex-m-tls"
-    parts = frozenset({"tls", "stream"})
+    parts = frozenset({"tls", "bare", "stream", "buffer", "tasks"})
 
     def build(self, work):
         build_cortex_m(work)
@@ -252,6 +253,11 @@ class Fleet(Device):
     level = 5
     parts = frozenset({"fleet"})
 
+    def checks(self, work):
+        golden = EXAMPLES.parent / "schemas/golden"
+        return [("golden payloads", lambda: subprocess.run(
+            [self.python, "-B", EXAMPLES / "python-fleet/test_golden.py", golden], check=True))]
+
     def build(self, work):
         folder = work.build / "fleet"
         self.python = folder / "bin/python"
@@ -265,3 +271,5 @@ class Fleet(Device):
 
 
 DEVICES = [Host, CortexM, CortexMTls, RustHost, RustCortexM, MicroPython, CPython, Mega, Fleet]
+for place, kind in enumerate(DEVICES, 1):
+    kind.number = place

@@ -17,8 +17,18 @@ SERVER = "gateway.example"
 PASSWORD = "tide"
 # argon2id of PASSWORD with the least cost that the algorithm has, so that logins of tests are quick.
 HASH = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQx$jtUecPrxkknxaDISRhtOfCLjwGLu0iZqNkMTJIvSHyA"
-USERS = ["press-%d" % n for n in range(1, 9)]
+# Boards are tried side by side: each has devices of its own, so that none takes over the session of another.
+BOARDS_MAX, DEVICES_EACH = 9, 8
+
+
+def device_name(board, n):
+    return f"press-{board}{n}"
+
+
+USERS = [device_name(board, n) for board in range(1, BOARDS_MAX + 1) for n in range(1, DEVICES_EACH + 1)]
 START_SECONDS_MAX = 60
+# The record type application_data (RFC 5246 §6.2.1).
+TLS_DATA = 23
 MODEL = Path(__file__).resolve().parents[2] / "agent/models/tide-edge.gguf"
 
 CONFIG = """
@@ -156,8 +166,8 @@ class Cut:
     """A connection to the gateway that is cut once, when the outcome was on its way: the device gets neither the PUBACK of
     its prompt nor the outcome. Later connections pass. Not listening before `open`."""
 
-    def __init__(self, to_port, port=None, cut=True):
-        self.to_port, self.port, self.cut = to_port, port or free_port(), cut
+    def __init__(self, to_port, port=None, cut=True, tls=False):
+        self.to_port, self.port, self.cut, self.tls = to_port, port or free_port(), cut, tls
         self.listener, self.connections, self.cuts = None, 0, 0
 
     def open(self):
@@ -175,7 +185,8 @@ class Cut:
             far = socket.create_connection(("127.0.0.1", self.to_port))
             first = self.cut and self.connections == 1
             threading.Thread(target=self._pass, args=(device, far), daemon=True).start()
-            threading.Thread(target=self._back if first else self._pass, args=(far, device), daemon=True).start()
+            back = (self._back_tls if self.tls else self._back) if first else self._pass
+            threading.Thread(target=back, args=(far, device), daemon=True).start()
 
     def _pass(self, source, target):
         try:
@@ -200,8 +211,28 @@ class Cut:
                     break
         except (OSError, TimeoutError):
             pass
+        self._hang_up(far, device)
+
+    def _back_tls(self, far, device):
+        """What is said cannot be read; records can be counted (RFC 5246 §6.2.1): the first two with data are CONNACK and
+        SUBACK, and among the later ones only an answer is long."""
+        told, stream = 0, far.makefile("rb")
+        far.settimeout(60)
+        try:
+            while len(head := stream.read(5)) == 5:
+                body = stream.read(int.from_bytes(head[3:], "big"))
+                told += head[0] == TLS_DATA
+                if told > 2 and len(body) > 150:
+                    break
+                if told <= 2:
+                    device.sendall(head + body)
+        except OSError:
+            pass
+        self._hang_up(far, device)
+
+    def _hang_up(self, *socks):
         self.cuts += 1
-        for sock in (far, device):
+        for sock in socks:
             # A close alone waits for the thread that reads from it.
             sock.shutdown(socket.SHUT_RDWR)
 

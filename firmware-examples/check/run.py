@@ -4,8 +4,10 @@ The last line is `N passed, N failed`. A part that the machine lacks is a failur
 
 import sys
 import tempfile
+import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cases
@@ -13,6 +15,10 @@ import sizes
 import sources
 from devices import DEVICES
 from gateway import Gateway, make_ca
+
+
+# Examples that are tried at a time. A trial waits most of its time, for deadlines and for what is not there.
+SIDE_BY_SIDE = 4
 
 
 class Work:
@@ -33,22 +39,24 @@ class Work:
 
 
 class Tally:
-    """Counts, and says what failed as it fails."""
+    """Counts, and says what failed as it fails. Several threads count."""
 
     def __init__(self):
-        self.passed, self.failed = 0, 0
+        self.passed, self.failed, self.lock = 0, 0, threading.Lock()
 
     def attempt(self, name, what, *arguments):
         began = time.monotonic()
         try:
             what(*arguments)
         except Exception as error:  # a case may fail in any way, and the others run all the same
-            self.failed += 1
-            print(f"FAILED {name}: {type(error).__name__} {error}", flush=True)
-            if not isinstance(error, AssertionError):
-                traceback.print_exc()
+            with self.lock:
+                self.failed += 1
+                print(f"FAILED {name}: {type(error).__name__} {error}", flush=True)
+                if not isinstance(error, AssertionError):
+                    traceback.print_exc()
             return False
-        self.passed += 1
+        with self.lock:
+            self.passed += 1
         print(f"ok {name} {time.monotonic() - began:.1f} s", flush=True)
         return True
 
@@ -61,25 +69,36 @@ def chosen(names):
 
 
 def try_device(device, tally, world):
-    if not tally.attempt(f"{device.name}: builds", device.build, world.work):
-        return
-    for check in device.checks(world.work):
-        tally.attempt(f"{device.name}: {check[0]}", check[1])
     for case in cases.of(device):
         tally.attempt(f"{device.name}: {case.__name__}", case, device, world)
 
 
-def main(binary, build, *names):
+def build(device, tally, work):
+    """Whether it can be tried."""
+    if not tally.attempt(f"{device.name}: builds", device.build, work):
+        return False
+    for name, what in device.checks(work):
+        tally.attempt(f"{device.name}: {name}", what)
+    return True
+
+
+def main(binary, folder, *names):
     devices = [kind() for kind in chosen(names)]
     tally = Tally()
     with tempfile.TemporaryDirectory() as home:
-        work = Work(build, home)
-        gateway = Gateway(binary, home, work.folder("ca", work.build))
-        try:
-            for device in devices:
-                try_device(device, tally, cases.World(gateway, work))
-            images = {device.name: device.elf for device in devices if device.elf and device.elf.exists()}
+        work = Work(folder, home)
+        built = [device for device in devices if build(device, tally, work)]
+        images = {device.name: device.elf for device in built if device.elf}
+        if images:
             tally.attempt("flash and RAM", sizes.compare, images)
+        gateway = Gateway(binary, home, work.folder("ca", work.build))
+        world = cases.World(gateway, work)
+        try:
+            with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+                list(pool.map(lambda device: try_device(device, tally, world), built))
+            for device in built:
+                for case in cases.alone(device):
+                    tally.attempt(f"{device.name}: {case.__name__}", case, device, world)
         finally:
             gateway.close()
     print(f"{tally.passed} passed, {tally.failed} failed")

@@ -185,6 +185,7 @@ class WrongGateway:
     def __init__(self, script):
         self.script = script
         self.connections, self.prompts, self.acknowledged, self.last = 0, [], set(), None
+        self.talks = []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
@@ -196,7 +197,8 @@ class WrongGateway:
             except OSError:
                 return
             self.connections += 1
-            threading.Thread(target=self._talk, args=(sock, self.connections), daemon=True).start()
+            self.talks.append(threading.Thread(target=self._talk, args=(sock, self.connections), daemon=True))
+            self.talks[-1].start()
 
     def _talk(self, sock, number):
         try:
@@ -241,4 +243,7 @@ class WrongGateway:
             self.script(talk)
 
     def close(self):
+        """The device is gone: what it still said is read to its end."""
         self.listener.close()
+        for talk in self.talks:
+            talk.join(10)

@@ -4,8 +4,9 @@ reference for devices with Linux.
   fleet.py host=127.0.0.1 port=1883 gateway=site/gateway devices=8 prompts=5 arrivals=poisson rate=1 cuts=0.2
 
 arrivals: `steady`, `poisson` or `burst` (all at once); rate is prompts a second per device; cuts is the share of prompts
-after which the connection is cut before anything came back. The last line is the audit; the exit status is 0 only when each
-prompt has exactly one outcome and the gateway's own record (`fetch`) says the same."""
+after which the connection is cut before anything came back. The last lines are the audit and `end STATUS WHY`; the exit
+status is 0 only when each prompt has exactly one outcome and the gateway's own record (`fetch`) says the same, 1 when not, 2
+when the gateway refuses a device, 3 when there was no connection, 64 for a setting that is none."""
 
 import os
 import random
@@ -26,6 +27,23 @@ GRACE_S = 5
 # Publishes of one prompt.
 ATTEMPTS_MAX = 5
 MAX_BYTES = 16384
+HELD, FAULTS, REFUSED, UNREACHABLE, USAGE = 0, 1, 2, 3, 64
+# MQTT 5 §3.2.2.2.
+WHY_REFUSED = {134: "wrong user name or password", 135: "not authorised"}
+
+
+def read(payload):
+    """A frame with the fields that are looked at; None: it makes no sense, or is larger than was asked for."""
+    try:
+        frame = cbor2.loads(payload) if len(payload) <= MAX_BYTES else None
+    except Exception:  # what strange bytes make of a decoder has many names, and a device goes on after each
+        return None
+    if not isinstance(frame, dict) or not isinstance(frame.get("id"), str) or not isinstance(frame.get("kind"), str):
+        return None
+    if frame["kind"] != "answer":
+        return frame
+    body = isinstance(frame["text"], str) if "text" in frame else "json" in frame
+    return frame if body and isinstance(frame.get("provisional"), bool) else None
 
 
 class Device:
@@ -37,7 +55,8 @@ class Device:
         self.boot = os.urandom(4).hex()
         self.lock, self.changed = threading.Lock(), threading.Condition()
         self.open, self.outcomes, self.records, self.repeats, self.strange = {}, {}, {}, 0, 0
-        self.cut_ids, self.connected = set(), threading.Event()
+        self.cut_ids, self.connected, self.met, self.refused = set(), threading.Event(), False, None
+        self.repeats_left, self.due = {}, {}
         self.client = self._client()
 
     def _client(self):
@@ -48,6 +67,7 @@ class Device:
         client.reconnect_delay_set(1, 8)
         client.manual_ack_set(True)
         client.on_connect, client.on_message, client.on_disconnect = self._on_connect, self._on_message, self._on_gone
+        client.on_subscribe = self._on_subscribe
         return client
 
     def _topic(self, what):
@@ -55,8 +75,9 @@ class Device:
 
     def _on_connect(self, client, _with, _flags, reason, _properties):
         if reason.is_failure:
-            print(self.name, "is refused:", reason, flush=True)
+            self._refuse(WHY_REFUSED.get(reason.value, str(reason)))
             return
+        self.met = True
         client.subscribe(self._topic("answer"), qos=1)
         with self.lock:
             again = [(i, p) for i, p in self.open.items() if i not in self.outcomes]
@@ -65,22 +86,31 @@ class Device:
             client.publish(self._topic("prompt"), payload, qos=1)
         self.connected.set()
 
+    def _on_subscribe(self, _client, _with, _mid, reasons, _properties):
+        if any(reason.is_failure for reason in reasons):
+            self._refuse("not our topic: the subscription was refused")
+
+    def _refuse(self, why):
+        with self.changed:
+            self.refused = why
+            self.changed.notify_all()
+        self.connected.set()
+
     def _on_gone(self, *_):
-        self.connected.clear()
+        if not self.refused:
+            self.connected.clear()
 
     def _on_message(self, client, _with, message):
-        try:
-            frame = cbor2.loads(message.payload)
-            prompt_id, kind = frame.get("id"), frame.get("kind")
-        except (cbor2.CBORDecodeError, AttributeError):
-            prompt_id = kind = None
+        frame = read(message.payload) if message.topic == self._topic("answer") else None
+        if frame is None:
             self.strange += 1
-        if kind in ("answer", "error") and not frame.get("provisional"):
-            self._outcome(prompt_id, kind, frame)
+        elif frame["kind"] in ("answer", "error") and not frame.get("provisional"):
+            self._outcome(frame)
         # Only now: acknowledged means taken.
         client.ack(message.mid, message.qos)
 
-    def _outcome(self, prompt_id, kind, frame):
+    def _outcome(self, frame):
+        prompt_id, kind = frame["id"], frame["kind"]
         said = (kind, repr(frame.get("text", frame.get("json", frame.get("code")))))
         with self.changed:
             if prompt_id not in self.open:
@@ -89,9 +119,23 @@ class Device:
                 # The same outcome may come twice; a second one may not.
                 self.repeats += 1
                 self.records[prompt_id] = said
+            elif self._may_repeat(prompt_id, frame):
+                self.due[prompt_id] = time.monotonic() + frame["retry_after_ms"] / 1000
             else:
                 self.outcomes[prompt_id] = said
             self.changed.notify_all()
+
+    def _may_repeat(self, prompt_id, frame):
+        """`busy` is no outcome: the same prompt with the same id a while later, a few times."""
+        if frame.get("code") != "busy" or not isinstance(frame.get("retry_after_ms"), int):
+            return False
+        self.repeats_left[prompt_id] = self.repeats_left.get(prompt_id, ATTEMPTS_MAX) - 1
+        return self.repeats_left[prompt_id] > 0
+
+    def _repeat_due(self):
+        for prompt_id in [i for i, when in self.due.items() if when <= time.monotonic()]:
+            del self.due[prompt_id]
+            self.client.publish(self._topic("prompt"), self.open[prompt_id], qos=1)
 
     def _pause(self):
         if self.set["arrivals"] == "burst":
@@ -116,29 +160,35 @@ class Device:
     def run(self):
         self.client.connect_async(self.set["host"], self.set["port"], keepalive=30)
         self.client.loop_start()
-        self.connected.wait(30)
-        for number in range(1, self.set["prompts"] + 1):
-            time.sleep(self._pause())
-            self._ask(number)
         end = time.monotonic() + self.set["deadline_ms"] / 1000 + GRACE_S
-        self._wait(end, lambda: len(self.outcomes) == len(self.open))
-        self._audit()
+        self.connected.wait(end - time.monotonic())
+        if self.met and not self.refused:
+            for number in range(1, self.set["prompts"] + 1):
+                time.sleep(self._pause())
+                self._ask(number)
+            end = time.monotonic() + self.set["deadline_ms"] / 1000 + GRACE_S
+            self._wait(end, lambda: len(self.outcomes) == len(self.open) or self.refused)
+            if not self.refused:
+                self._audit()
         self.client.disconnect()
         self.client.loop_stop()
 
     def _wait(self, end, done):
-        with self.changed:
-            while not done() and time.monotonic() < end:
-                self.changed.wait(max(min(end - time.monotonic(), 1), 0))
+        while time.monotonic() < end:
+            with self.changed:
+                if done():
+                    return
+                self.changed.wait(max(min(end - time.monotonic(), 0.1), 0))
+            self._repeat_due()
 
     def _audit(self):
         """Asks the gateway for its record of each prompt, one by one: `fetch` is a QoS 1 copy."""
-        self.connected.wait(30)
+        self.connected.wait(GRACE_S)
         self.records.clear()
         for prompt_id in self.open:
             for _ in range(ATTEMPTS_MAX):
                 self.client.publish(self._topic("control"), cbor2.dumps({"op": "fetch", "id": prompt_id}), qos=1)
-                self._wait(time.monotonic() + 5, lambda: prompt_id in self.records)
+                self._wait(time.monotonic() + 2, lambda: prompt_id in self.records)
                 if prompt_id in self.records:
                     break
 
@@ -156,14 +206,26 @@ def settings(pairs):
     found = dict(SETTINGS)
     for pair in pairs:
         key, _, value = pair.partition("=")
-        if key not in found:
-            raise SystemExit("not a setting: " + pair)
-        found[key] = type(found[key])(value)
+        try:
+            found[key] = type(found[key])(value)
+        except (KeyError, ValueError):
+            print("end", USAGE, "not a setting:", pair)
+            raise SystemExit(USAGE)
     return found
 
 
+def end(devices, faults):
+    """Status and why."""
+    if refused := [device.refused for device in devices if device.refused]:
+        return REFUSED, refused[0]
+    if not all(device.met for device in devices):
+        return UNREACHABLE, "no connection in time"
+    return (FAULTS, "the audit found faults") if faults else (HELD, "each prompt has its one outcome")
+
+
 def main(pairs):
-    devices = [Device(settings(pairs), number) for number in range(1, settings(pairs)["devices"] + 1)]
+    chosen = settings(pairs)
+    devices = [Device(chosen, number) for number in range(1, chosen["devices"] + 1)]
     threads = [threading.Thread(target=device.run) for device in devices]
     for thread in threads:
         thread.start()
@@ -177,7 +239,9 @@ def main(pairs):
         sum(len(device.open) for device in devices), answers,
         sum(len(device.outcomes) for device in devices) - answers,
         sum(len(device.cut_ids) for device in devices), len(faults)))
-    return 1 if faults else 0
+    status, why = end(devices, faults)
+    print("end", status, why)
+    return status
 
 
 if __name__ == "__main__":

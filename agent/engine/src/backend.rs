@@ -15,9 +15,27 @@ pub(crate) fn backend() -> Result<&'static LlamaBackend, String> {
     static BACKEND: OnceLock<Result<LlamaBackend, String>> = OnceLock::new();
     let started = BACKEND.get_or_init(|| {
         forward_logs();
+        #[cfg(feature = "dynamic-backends")]
+        load_kernels()?;
         LlamaBackend::init().map_err(|e| format!("llama.cpp does not start: {e}"))
     });
     started.as_ref().map_err(Clone::clone)
+}
+
+/// Where the libraries with the processor's kernels lie, seen from the program's folder.
+#[cfg(feature = "dynamic-backends")]
+const KERNELS: &str = "../lib/tidegate";
+
+/// Loads the kernels that are the best for this processor: each library says what it would be worth here.
+#[cfg(feature = "dynamic-backends")]
+fn load_kernels() -> Result<(), String> {
+    let program = std::env::current_exe().map_err(|e| format!("the program's folder is not known: {e}"))?;
+    let folder = program.parent().unwrap_or(&program).join(KERNELS);
+    if folder.to_str().is_none_or(|path| path.contains('\0')) || !folder.is_dir() {
+        return Err(format!("no folder {}: the libraries with the processor's kernels are missing", folder.display()));
+    }
+    llama_cpp_2::llama_backend::load_backends_from_path(&folder);
+    Ok(())
 }
 
 /// Points llama.cpp's log at [`forward`].

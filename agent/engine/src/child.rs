@@ -72,6 +72,9 @@ pub fn run(config: ChildConfig) -> Result<(), ChildError> {
     let frames = BufWriter::with_capacity(PIPE_BYTES, take_stdout()?);
     let mut stdin = BufReader::with_capacity(PIPE_BYTES, std::io::stdin());
     let Some(start) = first(&mut stdin, config.start_wait_ms)? else { return Ok(()) };
+    // Libraries are opened before the confinement, which allows the model alone.
+    #[cfg(feature = "dynamic-backends")]
+    crate::backend::backend().map_err(ChildError::Fatal)?;
     tell(confine_to(&start.model_path));
     let (orders, inbox) = sync_channel(ORDERS_MAX);
     let (breaks, broken) = sync_channel(1);

@@ -46,7 +46,7 @@ if (pairs[0]?.startsWith("golden=")) {
   const folder = pairs[0].slice(7);
   const names = readFileSync(`${folder}/index.txt`, "utf8").match(/^\S+/gm);
   micropython.FS.mkdir("/golden");
-  for (const name of names) micropython.FS.writeFile(`/golden/${name}`, readFileSync(`${folder}/${name}`));
+  for (const name of ["index.txt", ...names]) micropython.FS.writeFile(`/golden/${name}`, readFileSync(`${folder}/${name}`));
   micropython.runPython("import test_golden\ntest_golden.main('/golden')\nstatus = 0");
 } else {
   micropython.globals.set("pairs", JSON.stringify(pairs));
