@@ -3,9 +3,10 @@
  * "I have the answer". No IO and no clock: the caller opens and closes the link when it is told to, moves bytes both
  * ways, and says what time it is.
  *
- * Invariants: the outcome is decided once and within `deadline_ms` and a grace; every wait has an end; the prompt is the same bytes
- * with the same id on every attempt, so that the gateway answers it once; a PUBACK leaves only after the frame was given
- * to `say`; nothing is written outside the caller's buffers.
+ * Invariants: the outcome is decided once, within `deadline_ms` and a grace of the prompt's first publish, to which it
+ * comes within as much or never; every wait has an end; the prompt is the same bytes with the same id on every attempt, so
+ * that the gateway answers it once; a PUBACK leaves only after the frame was given to `say`; nothing is written outside
+ * the caller's buffers.
  */
 #ifndef TIDEGATE_ASK_H
 #define TIDEGATE_ASK_H
@@ -33,7 +34,7 @@ struct tg_settings {
     const char *text;         /* the question, UTF-8 */
     const char *task;         /* NULL: the gateway's default task */
     uint32_t max_tokens;      /* 0: the task's */
-    uint32_t deadline_ms;     /* for everything, from tg_ask_begin on; the gateway is told too */
+    uint32_t deadline_ms;     /* as the gateway counts it, from the prompt on; before it, for reaching the gateway */
     uint16_t keep_alive_s;    /* not 0 */
     uint8_t attempts_max;     /* connections, and repetitions after `busy`; not 0 */
     bool stream;              /* `token` frames are wanted */
@@ -76,7 +77,7 @@ struct tg_ask {
     uint32_t now, began, entered, sent_at, heard_at, pause_ms;
     enum tg_state state;
     uint8_t attempts;
-    bool open, met, acknowledged, pinged;
+    bool open, met, asked, acknowledged, pinged;
 };
 
 struct tg_buffers {

@@ -111,6 +111,10 @@ static void take_suback(struct tg_ask *a, uint8_t code)
         return;
     }
     tg_state_enter(a, TG_ASKS);
+    if (!a->asked) {
+        a->asked = true;
+        a->began = a->now;
+    }
     /* Acknowledged once is kept: the outcome comes to whoever subscribes. Bare text has no id to be known by. */
     if (!a->acknowledged && !tg_out_prompt(a)) {
         tg_state_decide(a, TG_USAGE, "the prompt does not fit the buffer");

@@ -235,7 +235,7 @@ class Mega(Device):
     """arduino/: the sketch with the real Arduino core in simavr, behind a serial modem."""
 
     name = "arduino-mega"
-    parts = frozenset({"bare", "stream", "buffer"})
+    parts = frozenset({"bare", "stream", "buffer", "tasks"})
 
     def build(self, work):
         folder = work.build / "mega"

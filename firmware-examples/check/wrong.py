@@ -47,7 +47,7 @@ class Talk:
         self.is_json = payload[:1] == b"{"
         self.prompt = mqtt.decode(payload)
         self.id = self.prompt["id"]
-        self.answers = topic.replace("/prompt/", "/answer/")
+        self.answers = topic.replace("/prompt/", "/answer/").replace("/control/", "/answer/")
         self.last_id = 100
 
     def encode(self, frame):

@@ -1,7 +1,8 @@
 """Talk to Tidegate from MicroPython and CPython: MQTT 3.1.1, prompts and answers in JSON or CBOR, one prompt and its
 outcome. With cbor.py it is all that a board needs besides a network that is up.
 
-Every wait ends: `ask` returns within the prompt's deadline and a grace. The same prompt has the same id and the same
+Every wait ends: `run` returns within the prompt's deadline and a grace, counted from its first publish as the gateway
+counts, and before it within as much. The same prompt has the same id and the same
 bytes on every attempt, so that the gateway answers it once. A PUBACK leaves only after the frame was taken."""
 
 import json
@@ -199,6 +200,7 @@ class Ask:
     def __init__(self, settings, prompt_id, say, wrap=None):
         self.set, self.id, self.say, self.wrap = settings, prompt_id, say, wrap
         self.began, self.met, self.acknowledged, self.dropped = ticks_ms(), False, False, 0
+        self.asked = False
         self.stream, self.attempts = Stream(), 0
         # Once: another deadline would be another prompt.
         self.payload = self._prompt()
@@ -246,6 +248,8 @@ class Ask:
         try:
             self._connect(link)
             while True:
+                if not self.asked:
+                    self.asked, self.began = True, ticks_ms()
                 if not self.acknowledged:
                     link.send(_packet(0x32, _string(self._topic("prompt")) + b"\0\2" + self.payload))
                 end = self._listen(link)

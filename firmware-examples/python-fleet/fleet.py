@@ -185,7 +185,7 @@ class Device:
         """Asks the gateway for its record of each prompt, one by one: `fetch` is a QoS 1 copy."""
         self.connected.wait(GRACE_S)
         self.records.clear()
-        for prompt_id in self.open:
+        for prompt_id in self.outcomes:
             for _ in range(ATTEMPTS_MAX):
                 self.client.publish(self._topic("control"), cbor2.dumps({"op": "fetch", "id": prompt_id}), qos=1)
                 self._wait(time.monotonic() + 2, lambda: prompt_id in self.records)

@@ -57,6 +57,7 @@ pub struct Ask<'a, C, S> {
     began_ms: u64,
     attempts: u8,
     met: bool,
+    asked: bool,
     acknowledged: bool,
     /// Messages that made no sense, or were not ours.
     dropped: u32,
@@ -66,8 +67,8 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
     /// `say` is told of every frame of this prompt.
     pub fn new(settings: Settings<'a>, id: &'a str, clock: C, say: S) -> Self {
         let began_ms = clock.now_ms();
-        let stream = Stream::default();
-        Self { settings, id, clock, say, stream, began_ms, attempts: 0, met: false, acknowledged: false, dropped: 0 }
+        let (stream, [met, asked, acknowledged]) = (Stream::default(), [false; 3]);
+        Self { settings, id, clock, say, stream, began_ms, attempts: 0, met, asked, acknowledged, dropped: 0 }
     }
 
     /// Messages so far that made no sense, or were not ours.
@@ -136,6 +137,10 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
         self.connect(client, link).await?;
         self.met = true;
         self.subscribe(client).await?;
+        if !self.asked {
+            // As the gateway counts: from the prompt on.
+            (self.asked, self.began_ms) = (true, self.clock.now_ms());
+        }
         if !self.acknowledged {
             self.publish(client).await?;
         }

@@ -4,8 +4,9 @@
 //! connects again when the connection breaks. What differs between boards, a connection and a clock, comes in through
 //! [`Dial`] and [`Clock`].
 //!
-//! Invariants: the outcome is decided once and within `deadline_ms` and a grace; every wait has an end; the prompt is the
-//! same bytes with the same id on every attempt; a PUBACK leaves only after the frame was given to the caller.
+//! Invariants: the outcome is decided once, within `deadline_ms` and a grace of the prompt's first publish, to which it
+//! comes within as much or never; every wait has an end; the prompt is the same bytes with the same id on every attempt; a
+//! PUBACK leaves only after the frame was given to the caller.
 #![no_std]
 #![forbid(clippy::unwrap_used)]
 
