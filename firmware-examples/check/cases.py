@@ -184,12 +184,17 @@ def wrong_bytes(script):
 
 
 def a_fleet_loses_nothing(device, world):
-    """Each pattern of arrivals, with connections cut; the fleet's own audit is by `fetch`."""
+    """Each pattern of arrivals, with connections cut; the fleet's own audit is by `fetch`. A cut brings the last will."""
+    watcher = device_name(device.number, 2)
+    watch = mqtt.Client(world.gateway.port, f"watch-{watcher}", watcher, PASSWORD)
+    watch.subscribe("fleet/#")
     for arrivals, cuts in (("burst", 0), ("poisson", 0.3), ("steady", 0.3)):
         result = device.run(world.gateway.port, name=f"local-{arrivals}", arrivals=arrivals, cuts=cuts, devices=8,
                             prompts=2, rate=4, deadline_ms=PATIENT_MS, text=TEXT)
         check(result.status == 0, "status", result.status, result.output)
         check("fleet: 16 prompts, 16 answers, 0 errors" in result.output, result.output)
+    check(watch.message(10)[1] == b"lost", "no will")
+    watch.close()
 
 
 def fleet_of_one(device, port, **settings):
