@@ -5,7 +5,7 @@ use crate::cli::AskArgs;
 use crate::failure::Failure;
 use crate::link::{Epoch, LinkEvent, from_args};
 use crate::lookup;
-use crate::terminal::print;
+use crate::terminal::{Progress, print};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, PubAckReason, SubscribeReasonCode};
 use std::time::Duration;
@@ -15,6 +15,8 @@ use tidegate_schemas::{
 };
 use tokio::time::{Instant, timeout_at};
 
+/// Between two looks at how long it takes.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Finds the card of whatever gateway is behind the door.
 const CARD_FILTER: &str = "tg/v1/+/+/state/card";
 
@@ -34,6 +36,7 @@ pub(crate) async fn run(args: &AskArgs) -> Result<(), Failure> {
         until: Instant::now() + Duration::from_secs(args.timeout),
         seconds: args.timeout,
         shown: Shown { json: args.json, attempt: 0, open: false },
+        progress: None,
     };
     talk.connected().await?;
     let origin = match (&args.site, &args.gateway) {
@@ -78,6 +81,7 @@ struct Talk {
     until: Instant,
     seconds: u64,
     shown: Shown,
+    progress: Option<Progress>,
 }
 
 /// What the person has seen so far.
@@ -92,13 +96,38 @@ impl Talk {
     /// The next packet.
     async fn packet(&mut self, what: &str) -> Result<Packet, Failure> {
         loop {
-            let event = timeout_at(self.until, self.epoch.next()).await;
+            let look = self.until.min(Instant::now() + LOOK_EVERY);
+            let event = timeout_at(look, self.epoch.next()).await;
             match event {
-                Err(_) => return Err(Failure::other(format!("no {what} from {} within {} s", self.url, self.seconds))),
-                Ok(LinkEvent::Down(why)) => return Err(Failure::other(format!("{}: {why}", self.url))),
+                Err(_) if Instant::now() < self.until => self.waits(what),
+                Err(_) => {
+                    let sentence = format!("no {what} from {} within {} s", self.url, self.seconds);
+                    return Err(Failure::other(sentence)
+                        .next("look up what became of it with --device and --id, or wait longer with --timeout"));
+                }
+                Ok(LinkEvent::Down(why)) => {
+                    let next =
+                        "see that the gateway runs (`tidegate status`), and that --url, user and certificate are right";
+                    return Err(Failure::other(format!("{}: {why}", self.url)).next(next));
+                }
                 Ok(LinkEvent::Sent(_)) => {}
-                Ok(LinkEvent::Packet(packet)) => return Ok(*packet),
+                Ok(LinkEvent::Packet(packet)) => {
+                    // An answer to our ping says nothing about what is waited for.
+                    if !matches!(*packet, Packet::PingResp(_)) {
+                        self.progress = None;
+                    }
+                    return Ok(*packet);
+                }
             }
+        }
+    }
+
+    /// Nothing came: a terminal sees how long it may take. Text that is being written stands on the same line, so it
+    /// is left alone.
+    fn waits(&mut self, what: &str) {
+        if !self.shown.open {
+            let progress = self.progress.get_or_insert_with(|| Progress::new(format!("waiting for {what}")));
+            progress.until(self.until.into_std());
         }
     }
 

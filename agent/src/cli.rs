@@ -1,5 +1,10 @@
 //! The command line: what can be asked of the binary, and with which options.
 
+#[path = "cli/certs.rs"]
+mod certs;
+
+pub(crate) use certs::{CertsArgs, CertsCommand};
+
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,7 +40,11 @@ pub(crate) enum Command {
     Worker(WorkerArgs),
     /// Run the model; started by `up` and `worker`, speaks frames on stdin and stdout.
     #[command(hide = true)]
-    Engine,
+    Engine {
+        /// Print the instruction sets that the build uses, and end.
+        #[arg(long)]
+        instructions: bool,
+    },
     /// Ask a gateway and print the answer as it comes.
     Ask(AskArgs),
     /// Say how the gateway is.
@@ -50,6 +59,24 @@ pub(crate) enum Command {
     /// Check a configuration file, or print a commented one.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Make certificates of a private CA, for who has none.
+    Certs(CertsArgs),
+}
+
+impl Command {
+    /// Whether JSON was asked for: then a failure is JSON, too.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Self::Up(_) | Self::Worker(_) | Self::Engine { .. } => false,
+            Self::Ask(args) => args.json,
+            Self::Status(args) => args.json,
+            Self::Queue(args) => args.json,
+            Self::Doctor(args) => args.json,
+            Self::Bridge(BridgeCommand::Inspect { json, .. } | BridgeCommand::Test { json, .. }) => *json,
+            Self::Config(ConfigCommand::Check { json, .. } | ConfigCommand::Example { json }) => *json,
+            Self::Certs(args) => args.json,
+        }
+    }
 }
 
 /// Options of `up`.
@@ -242,9 +269,15 @@ pub(crate) enum QueueCommand {
 /// Options of `doctor`.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
-    /// Configuration file to check with.
+    /// Configuration file; without it /etc/tidegate/tidegate.toml if there, else the defaults.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Leave out what computes or waits: speed of the model, round trip, central broker.
+    #[arg(long)]
+    pub(crate) quick: bool,
 }
 
 /// What to ask about the bridge.
@@ -257,6 +290,9 @@ pub(crate) enum BridgeCommand {
         /// Configuration file; without it /etc/tidegate/tidegate.toml if there.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Connect to every address of the central broker and send a message there and back; exit status 1 if none works.
     Test {
@@ -279,7 +315,14 @@ pub(crate) enum ConfigCommand {
     Check {
         /// The file.
         file: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Print a configuration with every key, its default, its unit and why.
-    Example,
+    Example {
+        /// Print JSON: every key with its default, what is allowed, and why.
+        #[arg(long)]
+        json: bool,
+    },
 }

@@ -11,15 +11,27 @@ use tracing_subscriber::filter::{EnvFilter, FilterFn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// What is logged when nobody asks for more.
+/// What a daemon logs when nobody asks for more.
 const DEFAULT_FILTER: &str = "info";
+/// The same of a command that a person runs: it says what it has to say by itself.
+const COMMAND_FILTER: &str = "warn";
+
+/// What kind of process logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Voice {
+    /// One that runs until it is stopped.
+    Daemon,
+    /// One that a person waits for.
+    Command,
+}
 
 /// Starts logging for the whole process.
-pub(crate) fn start(args: &LogArgs) {
+pub(crate) fn start(args: &LogArgs, voice: Voice) {
+    let default = if voice == Voice::Daemon { DEFAULT_FILTER } else { COMMAND_FILTER };
     let wanted = args.log.clone().or_else(|| std::env::var("RUST_LOG").ok());
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
-        .parse_lossy(wanted.as_deref().unwrap_or(DEFAULT_FILTER));
+        .parse_lossy(wanted.as_deref().unwrap_or(default));
     let format = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
     let layer = if args.log_json { format.json().boxed() } else { format.boxed() };
     let reserved = FilterFn::new(may_speak as fn(&Metadata<'_>) -> bool);

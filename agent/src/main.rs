@@ -3,10 +3,12 @@
 mod ask;
 mod bridge_tools;
 mod calibration;
+mod certs;
 mod cli;
 mod config;
 mod doctor;
 mod engine;
+mod expiry;
 mod failure;
 mod intake;
 mod link;
@@ -34,12 +36,17 @@ fn main() -> ExitCode {
     if matches!(cli.command, Command::Up(_)) {
         memory::settle();
     }
-    log::start(&cli.log);
+    let daemon = matches!(cli.command, Command::Up(_) | Command::Worker(_) | Command::Engine { .. });
+    log::start(&cli.log, if daemon { log::Voice::Daemon } else { log::Voice::Command });
     tidegate_engine::child::hide_panics();
+    let json = cli.command.json();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("tidegate: {failure}");
+            match json {
+                true => eprintln!("{}", failure.json()),
+                false => eprintln!("tidegate: {failure}"),
+            }
             ExitCode::from(failure.status())
         }
     }
@@ -47,9 +54,12 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Engine => engine::run(),
-        Command::Config(ConfigCommand::Check { file }) => config::load(&config::Source::File(file)).map(drop),
-        Command::Config(ConfigCommand::Example) => terminal::print(&config::example()),
+        Command::Engine { instructions: false } => engine::run(),
+        Command::Engine { instructions: true } => engine::instructions(),
+        Command::Config(ConfigCommand::Check { file, json }) => config::check(file, json),
+        Command::Config(ConfigCommand::Example { json: false }) => terminal::print(&config::example()),
+        Command::Config(ConfigCommand::Example { json: true }) => terminal::print(&config::example_json()),
+        Command::Certs(args) => certs::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Queue(args) => queue::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -3,18 +3,22 @@
 use crate::cli::StatusArgs;
 use crate::config::control_candidates;
 use crate::failure::Failure;
-use crate::terminal::print;
+use crate::terminal::{Colour, painted, print};
 use serde_json::Value;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The question how a gateway is.
 pub(crate) const STATUS: &str = r#"{"op":"status"}"#;
 /// Longest wait for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Longest wait for an answer that takes its time: longer than a canary prompt may live.
+const PATIENCE_MAX: Duration = Duration::from_secs(75);
+/// Between two words about how long it takes.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Runs the command.
 pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
@@ -38,7 +42,29 @@ fn ask_any(places: &[PathBuf], request: &str) -> Result<Value, Failure> {
             Err(error) => tried.push(format!("{}: {error}", place.display())),
         }
     }
-    Err(Failure::other(format!("no gateway answers at its control socket ({})", tried.join("; "))))
+    let sentence = format!("no gateway answers at its control socket ({})", tried.join("; "));
+    Err(Failure::other(sentence).next("start it with `tidegate up`, or name its socket with --control"))
+}
+
+/// The answer of the gateway at this socket to something that takes its time; `waits` is told the latest end.
+pub(crate) fn ask_patiently(place: &Path, request: &str, waits: &mut dyn FnMut(Instant)) -> Result<Value, Failure> {
+    let failed = |error: std::io::Error| Failure::other(format!("{}: {error}", place.display()));
+    let deadline = Instant::now() + PATIENCE_MAX;
+    let mut stream = UnixStream::connect(place).map_err(failed)?;
+    stream.set_read_timeout(Some(LOOK_EVERY)).map_err(failed)?;
+    stream.write_all(format!("{request}\n").as_bytes()).map_err(failed)?;
+    let (mut reader, mut line) = (BufReader::new(stream), String::new());
+    loop {
+        // What was read before the timeout stays in the line.
+        match reader.read_line(&mut line) {
+            Ok(_) => return serde_json::from_str(&line).map_err(|e| failed(e.into())),
+            Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return Err(failed(error));
+            }
+            Err(error) if Instant::now() >= deadline => return Err(failed(error)),
+            Err(_) => waits(deadline),
+        }
+    }
 }
 
 fn ask(place: &Path, request: &str) -> std::io::Result<Value> {
@@ -71,10 +97,16 @@ fn human(status: &Value) -> String {
     let uptime = at(status, "/uptime_ms").as_u64().unwrap_or(0) / 1000;
     let _ =
         writeln!(text, "gateway   {}/{}, tidegate {}, up {uptime} s", get("/site"), get("/gateway"), get("/version"));
-    let engine = if at(status, "/engine/ready").as_bool() == Some(true) { "ready" } else { "not ready" };
+    let engine = if at(status, "/engine/ready").as_bool() == Some(true) {
+        painted("ready", Colour::Green)
+    } else {
+        painted("not ready", Colour::Red)
+    };
     let _ =
         writeln!(text, "engine    {engine}, model {}, {} restarts", get("/engine/model/name"), get("/engine/restarts"));
-    let _ = writeln!(text, "link      {}", get("/health/link"));
+    let link = get("/health/link");
+    let link = if link == "down" { painted(&link, Colour::Yellow) } else { link };
+    let _ = writeln!(text, "link      {link}");
     let _ = writeln!(
         text,
         "now       {} queued, {} running, {} escalated",
@@ -104,7 +136,7 @@ fn human(status: &Value) -> String {
     );
     let _ = writeln!(text, "door      {} connections, {} publishes", get("/door/connections"), get("/door/publishes"));
     for fault in at(status, "/health/faults").as_array().into_iter().flatten() {
-        let _ = writeln!(text, "fault     {}", word(fault));
+        let _ = writeln!(text, "{}     {}", painted("fault", Colour::Red), word(fault));
     }
     text
 }

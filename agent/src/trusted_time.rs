@@ -33,9 +33,15 @@ pub(crate) fn remember(data_dir: &Path) {
     FLOOR_MS.fetch_max(last_good_ms(data_dir), Ordering::Relaxed);
 }
 
-fn system_ms() -> u64 {
+/// The system clock, whatever it is worth, in milliseconds since 1970.
+pub(crate) fn system_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The latest time that is known, in milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    system_ms().max(FLOOR_MS.load(Ordering::Relaxed))
 }
 
 /// The time by which certificates are judged.
@@ -44,8 +50,7 @@ pub(crate) struct LatestKnown;
 
 impl TimeProvider for LatestKnown {
     fn current_time(&self) -> Option<UnixTime> {
-        let ms = system_ms().max(FLOOR_MS.load(Ordering::Relaxed));
-        Some(UnixTime::since_unix_epoch(Duration::from_millis(ms)))
+        Some(UnixTime::since_unix_epoch(Duration::from_millis(now_ms())))
     }
 }
 

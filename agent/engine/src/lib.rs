@@ -15,6 +15,7 @@ pub mod clock;
 pub mod confine;
 mod copied;
 pub mod direct;
+pub mod fit;
 mod frame;
 mod gguf;
 mod grammar;

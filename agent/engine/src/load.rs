@@ -56,13 +56,8 @@ pub(crate) fn load(start: &Start, progress: &mut dyn FnMut()) -> Result<Loaded, 
         return refuse(&format!("its architecture is {}, which writes no text", file.architecture));
     }
     let context_tokens = start.context_tokens.min(file.context_length.max(1));
-    let plan = Plan {
-        cells: cells(start.slots, start.prefixes, context_tokens).into(),
-        batch: batch_tokens(start.slots).into(),
-        slots: start.slots.into(),
-        cache: start.cache,
-    };
-    if let Some(over) = start.memory_bytes_max.and_then(|max| Memory::predict(&head, bytes, plan).over(max)) {
+    let predicted = Memory::predict(&head, bytes, plan(start, context_tokens));
+    if let Some(over) = start.memory_bytes_max.and_then(|max| predicted.over(max)) {
         return refuse(&over);
     }
     file.sha256 = digest(path, progress).map_err(|e| e.to_string())?;
@@ -84,6 +79,16 @@ pub(crate) fn load(start: &Start, progress: &mut dyn FnMut()) -> Result<Loaded, 
         cache: start.cache,
         threads,
     })
+}
+
+/// What these settings make of a model.
+pub(crate) fn plan(start: &Start, context_tokens: u32) -> Plan {
+    Plan {
+        cells: cells(start.slots, start.prefixes, context_tokens).into(),
+        batch: batch_tokens(start.slots).into(),
+        slots: start.slots.into(),
+        cache: start.cache,
+    }
 }
 
 fn check_settings(start: &Start) -> Result<(), LoadError> {

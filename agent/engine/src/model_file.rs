@@ -54,8 +54,20 @@ pub enum ModelFileError {
 /// # Errors
 /// The file cannot be read, is no GGUF, is truncated, or its metadata is absurd.
 pub fn inspect(path: &Path) -> Result<ModelFile, ModelFileError> {
+    inspect_watched(path, &mut |_, _| {})
+}
+
+/// The same for whoever wants to see how far it has come: `progress` gets the bytes that were read, and all of them.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_watched(path: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<ModelFile, ModelFileError> {
     let (head, bytes) = head_of(path)?;
-    let sha256 = digest(path, &mut || {})?;
+    let mut read = 0;
+    let sha256 = digest(path, &mut || {
+        read += READ_BYTES as u64;
+        progress(read.min(bytes), bytes);
+    })?;
     describe(path, &head, bytes, sha256)
 }
 

@@ -10,6 +10,15 @@ use std::path::{Path, PathBuf};
 /// Quarantined directories that are kept for whoever wants to look; the oldest go first.
 const QUARANTINED_MAX: usize = 3;
 
+/// The newest format of a store that this version reads, and the one that it writes.
+pub const FORMAT: u32 = VERSION as u32;
+
+/// The format that a store was written in; none where there is no store, or where its pointer is damaged.
+#[must_use]
+pub fn format_of(store: &Path) -> Option<u32> {
+    parse(&fs::read(store.join("CURRENT")).ok()?).map(|(version, _)| version)
+}
+
 /// What `CURRENT` says.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Current {
@@ -140,6 +149,7 @@ mod tests {
         let text = format!("{head}{:08x}\n", crc32c::crc32c(head.as_bytes()));
         fs::write(dir.path().join("CURRENT"), text).unwrap();
         assert_eq!(current(dir.path()).unwrap(), Current::Newer(9));
+        assert_eq!(format_of(dir.path()), Some(9));
     }
 
     #[test]

@@ -54,6 +54,7 @@ pub use class::{DropReason, Notice, Policy, QueueClass, UnknownClass};
 pub use dead::{DeadId, DeadItem, DeadReason, DeadRecord};
 pub use error::{Bound, OpenError, SpoolError};
 pub use forward::{DueForward, ForwardId, ForwardProperties, ForwardRecord, Room};
+pub use generation::{FORMAT, format_of};
 pub use good_time::last_good_ms;
 pub use limits::Limits;
 pub use reading::Stored;

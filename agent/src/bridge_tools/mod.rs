@@ -3,11 +3,14 @@
 
 mod trip;
 
+pub(crate) use trip::{Trip, all as trips};
+
 use crate::cli::BridgeCommand;
 use crate::config::{self, BridgeConfig, Config, Source};
 use crate::failure::Failure;
 use crate::link::{Delivery, Rules, Taken};
 use crate::terminal::print;
+use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
 use tidegate_schemas::Topic;
@@ -15,10 +18,10 @@ use tidegate_schemas::Topic;
 /// Runs the command.
 pub(crate) fn run(command: &BridgeCommand) -> Result<(), Failure> {
     match command {
-        BridgeCommand::Inspect { topic, config } => {
+        BridgeCommand::Inspect { topic, config, json } => {
             let (_, bridge) = load(config.as_deref())?;
             let (text, crosses) = inspect(&bridge.rules, topic);
-            print(&text)?;
+            print(&if *json { pairs(&text, crosses) } else { text })?;
             if crosses { Ok(()) } else { Err(Failure::other(format!("{topic:?} stays on the gateway"))) }
         }
         BridgeCommand::Test { config, timeout, json } => {
@@ -27,16 +30,26 @@ pub(crate) fn run(command: &BridgeCommand) -> Result<(), Failure> {
             let trips = crate::runtime::start()?.block_on(trip::all(&config, &bridge, limit));
             print(&if *json { trip::json(&trips) } else { trip::table(&trips) })?;
             let works = trips.iter().any(|trip| trip.fault.is_none());
-            if works { Ok(()) } else { Err(Failure::other("no address of the central broker works")) }
+            let next = "`tidegate doctor` says what each fault means; meanwhile prompts are answered here";
+            if works { Ok(()) } else { Err(Failure::other("no address of the central broker works").next(next)) }
         }
     }
+}
+
+/// The lines of [`inspect`] for a script.
+fn pairs(text: &str, crosses: bool) -> String {
+    let pair = |line: &str| line.split_once(' ').map(|(key, value)| (key.to_owned(), Value::from(value.trim_start())));
+    let crosses = ("crosses".to_owned(), Value::from(crosses));
+    let found: serde_json::Map<String, Value> = text.lines().filter_map(pair).chain([crosses]).collect();
+    format!("{}\n", Value::from(found))
 }
 
 fn load(file: Option<&Path>) -> Result<(Config, BridgeConfig), Failure> {
     let config = config::load(&file.map_or(Source::Default, |file| Source::File(file.to_path_buf())))?;
     match config.bridge.clone() {
         Some(bridge) => Ok((config, bridge)),
-        None => Err(Failure::config("no bridge is configured: [bridge] is missing")),
+        None => Err(Failure::config("no bridge is configured: [bridge] is missing")
+            .next("add [bridge] with the url of the central broker, or name another file with --config")),
     }
 }
 
@@ -88,6 +101,8 @@ mod tests {
         let rules = Rules::new(vec![rule]);
         let (text, crosses) = inspect(&rules, "sensors/7/t");
         assert!(crosses);
+        let json: Value = serde_json::from_str(&pairs(&text, crosses)).unwrap();
+        assert_eq!((&json["to"], &json["crosses"]), (&"quay/7/t".into(), &true.into()));
         for expect in ["to       quay/7/t", "class    bulk (priority 1)", "waits    60 s", "filter \"sensors/#\""] {
             assert!(text.contains(expect), "{text} lacks {expect}");
         }

@@ -3,6 +3,7 @@
 
 use crate::config::{BridgeConfig, Config};
 use crate::link::{Ack, Address, Broker, Cause, Delivery, Heard, Line, Parcel, Protocol, Terms, Version, Welcome};
+use crate::terminal::Progress;
 use serde_json::json;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -11,25 +12,41 @@ use tidegate_schemas::{DeviceTopic, Topic};
 /// The event topic that `bridge test` uses, beside the running gateway's own canary.
 const CANARY: &str = "canary";
 
+/// Between two looks at how long a trip takes.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+
 /// What was found at one address.
 #[derive(Debug)]
-pub(super) struct Trip {
-    address: Address,
-    version: Version,
+pub(crate) struct Trip {
+    /// Where.
+    pub(crate) address: Address,
+    /// The version that was spoken, or tried last.
+    pub(crate) version: Version,
     /// What is wrong; none if a message went there and back, or as far as our rights go.
-    pub(super) fault: Option<String>,
+    pub(crate) fault: Option<String>,
     connected: Option<Duration>,
     acknowledged: Option<Duration>,
     /// From the publish until it was back; none where our rights do not let us hear it.
-    back: Option<Duration>,
-    receive_max: Option<u16>,
+    pub(crate) back: Option<Duration>,
+    /// QoS 1 publishes that the broker takes at once; none where it does not say.
+    pub(crate) receive_max: Option<u16>,
+    /// The largest packet that it takes, in bytes; none where it does not say.
+    pub(crate) packet_bytes_max: Option<u32>,
 }
 
 /// All addresses, one after the other.
-pub(super) async fn all(config: &Config, bridge: &BridgeConfig, limit: Duration) -> Vec<Trip> {
+pub(crate) async fn all(config: &Config, bridge: &BridgeConfig, limit: Duration) -> Vec<Trip> {
     let mut found = Vec::with_capacity(bridge.addresses.len());
     for address in &bridge.addresses {
-        found.push(one(config, bridge, address, limit).await);
+        let mut progress = Progress::new(format!("waiting for {address}"));
+        let deadline = Instant::now() + limit;
+        let mut trip = std::pin::pin!(one(config, bridge, address, limit));
+        found.push(loop {
+            match tokio::time::timeout(PROGRESS_EVERY, &mut trip).await {
+                Ok(trip) => break trip,
+                Err(_) => progress.until(deadline),
+            }
+        });
     }
     found
 }
@@ -56,6 +73,7 @@ async fn attempt(
         acknowledged: None,
         back: None,
         receive_max: None,
+        packet_bytes_max: None,
     };
     let client_id = format!("{}-test-{}", bridge.broker.client_id, std::process::id());
     let broker = Broker { client_id, ..bridge.broker.at(address) };
@@ -93,9 +111,9 @@ async fn walk(mut line: Line, config: &Config, trip: &mut Trip) -> Option<Cause>
                 trip.fault = Some(down.why);
                 return Some(down.cause);
             }
-            Heard::Welcome(Welcome { receive_max, .. }) => {
+            Heard::Welcome(Welcome { receive_max, packet_bytes_max, .. }) => {
                 trip.connected = Some(start.elapsed());
-                trip.receive_max = receive_max;
+                (trip.receive_max, trip.packet_bytes_max) = (receive_max, packet_bytes_max);
                 let resolve = Topic::filter_of_gateway(&config.origin, DeviceTopic::Resolve);
                 let asked =
                     [line.subscribe(resolve, Delivery::Acknowledged), line.subscribe(topic.clone(), Delivery::Once)];
@@ -147,11 +165,12 @@ pub(super) fn table(trips: &[Trip]) -> String {
             Some(fault) => writeln!(text, "       {fault}"),
             None => writeln!(
                 text,
-                "       connected in {}, PUBACK in {}, there and back in {}, receive maximum {}",
+                "       connected in {}, PUBACK in {}, there and back in {}, receive maximum {}, maximum packet {}",
                 ms(trip.connected),
                 ms(trip.acknowledged),
                 trip.back.map_or("- (our rights do not let us hear it)".to_owned(), |back| ms(Some(back))),
                 trip.receive_max.map_or("not limited".to_owned(), |max| max.to_string()),
+                trip.packet_bytes_max.map_or("not limited".to_owned(), |max| format!("{max} bytes")),
             ),
         };
     }
@@ -166,7 +185,7 @@ pub(super) fn json(trips: &[Trip]) -> String {
         .map(|t| {
             json!({ "address": t.address.to_string(), "mqtt": t.version.word(), "fault": t.fault,
                 "connected_ms": ms(t.connected), "puback_ms": ms(t.acknowledged), "back_ms": ms(t.back),
-                "receive_max": t.receive_max })
+                "receive_max": t.receive_max, "packet_bytes_max": t.packet_bytes_max })
         })
         .collect();
     format!("{}\n", serde_json::Value::Array(all))

@@ -27,6 +27,16 @@ pub(crate) enum Source {
     Default,
 }
 
+/// `tidegate config check`: says nothing where nothing is wrong, but in JSON.
+///
+/// # Errors
+/// Every mistake, with status 64.
+pub(crate) fn check(file: PathBuf, json: bool) -> Result<(), Failure> {
+    let config = load(&Source::File(file))?;
+    let found = serde_json::json!({ "mistakes": [], "site": config.origin.site, "gateway": config.origin.gateway });
+    if json { crate::terminal::print(&format!("{found}\n")) } else { Ok(()) }
+}
+
 /// Reads and checks a configuration.
 ///
 /// # Errors
@@ -57,7 +67,8 @@ fn from_table(table: Table, folder: &Path, name: &str) -> Result<Config, Failure
         _ => {
             let count = mistakes.len();
             let plural = if count == 1 { "mistake" } else { "mistakes" };
-            Err(Failure::config(format!("{name} has {count} {plural}:\n  {}", mistakes.join("\n  "))))
+            let sentence = format!("{name} has {count} {plural}:\n  {}", mistakes.join("\n  "));
+            Err(Failure::config(sentence).next("`tidegate config example` prints every key with what is allowed"))
         }
     }
 }

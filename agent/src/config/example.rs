@@ -42,6 +42,16 @@ pub(crate) fn example() -> String {
     text
 }
 
+/// The same for a script: a list of keys.
+pub(crate) fn example_json() -> String {
+    let (_, _, asked) = read(Table::new(), Path::new("."));
+    let entry = |a: &Asked| {
+        // The default is written as in TOML.
+        serde_json::json!({ "section": a.section, "key": a.key, "default": a.default, "allowed": a.allowed, "why": a.why })
+    };
+    format!("{}\n", serde_json::Value::from(asked.iter().map(entry).collect::<Vec<_>>()))
+}
+
 fn entry(text: &mut String, asked: &Asked, mark: &str) {
     let _ = writeln!(text, "# {} Allowed: {}.", asked.why, asked.allowed);
     let _ = match &asked.default {

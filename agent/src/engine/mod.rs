@@ -14,3 +14,22 @@ use crate::failure::Failure;
 pub(crate) fn run() -> Result<(), Failure> {
     tidegate_engine::child::run(tidegate_engine::child::ChildConfig::default()).map_err(Failure::other)
 }
+
+/// What `tidegate engine --instructions` does: one name per line.
+pub(crate) fn instructions() -> Result<(), Failure> {
+    let lines = tidegate_engine::fit::instruction_sets().into_iter().map(|name| format!("{name}\n"));
+    crate::terminal::print(&lines.collect::<String>())
+}
+
+/// Asks for them in a process of their own.
+///
+/// # Errors
+/// How that process ended: by SIGILL where this processor lacks what the build uses.
+pub(crate) fn asked_instructions() -> Result<Vec<String>, String> {
+    let mut command = std::process::Command::new(supervisor::SELF);
+    let output = command.args(["engine", "--instructions"]).output().map_err(|e| e.to_string())?;
+    if !output.status.success() {
+        return Err(output.status.to_string());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+}

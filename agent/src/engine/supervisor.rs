@@ -15,7 +15,7 @@ use tokio::time::{sleep_until, timeout};
 use tracing::{info, warn};
 
 /// This program, whatever happened to its file.
-const SELF: &str = "/proc/self/exe";
+pub(super) const SELF: &str = "/proc/self/exe";
 /// Commands that wait for the child: every slot's run and its abort fit many times.
 pub(crate) const COMMANDS_MAX: usize = 512;
 /// Frames of the child that wait for the supervisor.

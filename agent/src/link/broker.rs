@@ -9,6 +9,7 @@ use rumqttc::v5::mqttbytes::{QoS as QoS5, v5::LastWill as LastWill5};
 use rumqttc::{LastWill, QoS, Transport};
 use std::fmt;
 use std::io;
+use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
@@ -61,6 +62,21 @@ pub(crate) struct Address {
 }
 
 impl Address {
+    /// Asks the name server for the host; how long that takes is the system's affair.
+    ///
+    /// # Errors
+    /// What it said.
+    pub(crate) fn resolve(&self) -> io::Result<()> {
+        let bare = self.host.trim_start_matches('[').trim_end_matches(']');
+        let none = || io::Error::new(io::ErrorKind::NotFound, "it has no address");
+        (bare, self.port).to_socket_addrs()?.next().map(drop).ok_or_else(none)
+    }
+
+    /// The host, as it was written.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Whether it is this host itself, by its name or number.
     pub(crate) fn is_loopback(&self) -> bool {
         let bare = self.host.trim_start_matches('[').trim_end_matches(']');

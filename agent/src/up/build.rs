@@ -1,6 +1,7 @@
 //! Opens everything that a gateway needs, in the order in which a failure costs least, and wires it.
 
 use super::bridge::{Bridge, Feed};
+use super::certificates::{self, Certificates};
 use super::clock;
 use super::control::{Control, Desk};
 use super::crossing::Crossings;
@@ -14,6 +15,7 @@ use super::notices::{Notices, listen};
 use super::onlookers::{Onlookers, is_page};
 use super::page::Page;
 use super::view::{View, gone};
+use super::watchdog::Watchdog;
 use crate::config::{Config, find_model};
 use crate::engine::{COMMANDS_MAX, Supervisor};
 use crate::failure::Failure;
@@ -79,6 +81,10 @@ pub(super) async fn build(config: &Config, stop: watch::Sender<bool>) -> Result<
     let mut tasks = vec![tokio::spawn(supervisor.run()), tokio::spawn(control.serve(desk.clone()))];
     let page_faults = page(config, &desk, &reports, &mut tasks).await;
     listen(&spool, &reports);
+    let files = crate::expiry::files(config);
+    if !files.is_empty() {
+        tasks.push(tokio::spawn(certificates::watch(files, reports.clone())));
+    }
     let bridge = config.bridge.clone().map(|bridge| {
         let (orders, order_ear) = mpsc::channel::<ToBridge>(BRIDGE_ORDERS_MAX);
         let feed = Feed::new(spool.clone(), rules, bell);
@@ -146,8 +152,12 @@ fn open(config: &Config) -> Result<(Spool, Recovered), Failure> {
     opened.map_err(|error| match error {
         OpenError::InUse { path } => {
             Failure::storage(format!("data directory {} is in use by another process", path.display()))
+                .next("stop the gateway that has it, or name another with --data-dir")
         }
-        other => Failure::storage(format!("data directory: {other}")),
+        other => {
+            let next = crate::failure::next_of_store(&other);
+            Failure::storage(format!("data directory: {other}")).next(next)
+        }
     })
 }
 
@@ -207,6 +217,7 @@ fn hub(
         meter: Meter::default(),
         onlookers: Onlookers::default(),
         notices: Notices::default(),
+        watchdog: Watchdog::new(),
         fatal: None,
     };
     restore(&mut hub, recovered);
@@ -254,6 +265,7 @@ fn view(config: &Config, recovered: &Recovered, stop: watch::Sender<bool>) -> Vi
         bridge: BridgeFacts::default(),
         weakened: config.intake.as_ref().map(|broker| weakened(&broker.address)).unwrap_or_default(),
         intake_fault: None,
+        certificates: Certificates::default(),
         events: BTreeMap::new(),
         happenings: Happenings::default(),
         numbers_crossed: None,

@@ -51,6 +51,8 @@ enum Request {
         #[serde(default)]
         reveal: bool,
     },
+    /// Does a prompt come through?
+    Canary,
     /// Stop.
     Drain,
     /// Look at what is kept, or change it.
@@ -165,6 +167,7 @@ async fn answer(line: &str, uid: u32, desk: &Desk) -> Value {
             info!(uid, "asked to stop through the control socket");
             Query::Drain
         }
+        Ok(Request::Canary) => return super::canary::answer(desk).await,
         Ok(Request::Queue(request)) if text(request.reveals(), uid).is_none() => return may_not_read(uid),
         Ok(Request::Queue(request)) => {
             if request.changes() {

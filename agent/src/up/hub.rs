@@ -9,6 +9,7 @@ use super::message::{Ears, Input, Query, Report, Task, ToBridge};
 use super::notices::Notices;
 use super::onlookers::{Onlookers, page_device};
 use super::view::View;
+use super::watchdog::Watchdog;
 use crate::engine::EngineCommand;
 use crate::failure::Failure;
 use crate::schema::Checker;
@@ -92,6 +93,8 @@ pub(super) struct Hub {
     pub(super) onlookers: Onlookers,
     /// What the store said and nobody was told yet.
     pub(super) notices: Notices,
+    /// Whom this loop tells that it turns.
+    pub(super) watchdog: Watchdog,
     /// Why the process cannot go on.
     pub(super) fatal: Option<Failure>,
 }
@@ -112,6 +115,7 @@ impl Hub {
                         info!("draining");
                         draining = Some(Instant::now());
                         self.view.draining = true;
+                        self.watchdog.stopping();
                         self.step(Event::Drain);
                     }
                 }
@@ -127,6 +131,7 @@ impl Hub {
             if Instant::now() >= tell_at {
                 tell_at = Instant::now() + TELL_EVERY;
                 trusted_time::look();
+                self.watchdog.alive();
                 self.count();
                 self.tell();
                 self.tell_notices();
@@ -185,6 +190,7 @@ impl Hub {
             Report::Store(notice) => self.notices.add(notice),
             Report::Bridge(facts) => self.bridged(*facts),
             Report::Intake(fault) => self.intake(fault),
+            Report::Certificates(papers) => self.certificates(papers),
         }
     }
 

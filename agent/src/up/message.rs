@@ -134,6 +134,8 @@ pub(super) enum Report {
     Numbers(Bytes),
     /// The broker of the intake is there, or why it is not.
     Intake(Option<String>),
+    /// Certificates were looked at.
+    Certificates(Vec<Result<crate::expiry::Paper, String>>),
 }
 
 /// What the bridge knows of its link.

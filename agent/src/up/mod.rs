@@ -5,6 +5,8 @@
 
 mod bridge;
 mod build;
+mod canary;
+mod certificates;
 mod clock;
 mod control;
 mod crossing;
@@ -23,6 +25,7 @@ mod page;
 mod perform;
 mod queue;
 mod view;
+mod watchdog;
 
 use crate::cli::UpArgs;
 use crate::failure::Failure;
@@ -45,6 +48,7 @@ pub(crate) async fn run(args: &UpArgs) -> Result<(), Failure> {
     let (stop, stopped) = watch::channel(false);
     listen_for_signals(stop.clone())?;
     let mut gateway = build::build(&config, stop).await?;
+    gateway.hub.watchdog.ready();
     gateway.hub.run(gateway.ears, stopped, config.drain).await;
     close(gateway.hub, gateway.tasks, gateway.will).await
 }

@@ -1,6 +1,7 @@
 //! What the gateway says about itself: retained state on both brokers, and the answer to `status`.
 
 use super::gauges::Happenings;
+use super::certificates::Certificates;
 use super::hub::Hub;
 use super::message::{BridgeFacts, ToBridge};
 use bytes::Bytes;
@@ -51,6 +52,8 @@ pub(super) struct View {
     pub(super) weakened: Vec<String>,
     /// Why the broker of the intake is not there, if it is not.
     pub(super) intake_fault: Option<String>,
+    /// Ends of certificates.
+    pub(super) certificates: Certificates,
     /// Events so far, by kind.
     pub(super) events: BTreeMap<&'static str, u64>,
     /// What happened last, for the page.
@@ -67,7 +70,8 @@ impl View {
         let engine = self.engine_fault.iter().map(|why| format!("engine: {why}"));
         let intake = self.intake_fault.iter().cloned();
         let bridge = self.bridge.refused.iter().map(|why| format!("the central broker refuses us: {why}"));
-        self.faults.iter().cloned().chain(engine).chain(bridge).chain(intake).chain(door).collect()
+        let papers = self.certificates.faults();
+        self.faults.iter().cloned().chain(engine).chain(bridge).chain(intake).chain(papers).chain(door).collect()
     }
 
     fn health(&self, door: Vec<String>) -> Health {
@@ -222,6 +226,7 @@ impl Hub {
                 "publishes": door.publishes, "refused": door.refused, "dropped_frames": door.dropped_frames,
                 "throttled": door.throttled,
                 "backend_restarts": door.backend_restarts },
+            "certificates": view.certificates.json(),
             "tasks": view.tasks,
         })
     }

@@ -4,8 +4,10 @@
 
 mod answers;
 mod bad_input;
+mod certs;
 mod commands;
 mod link;
+mod operating;
 mod privacy;
 mod queues;
 mod restart;

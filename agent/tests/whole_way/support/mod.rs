@@ -8,9 +8,7 @@ mod process;
 mod proxy;
 
 pub(crate) use device::Device;
-#[allow(unused_imports, reason = "named by the tests of the page only")]
-pub(crate) use gateway::Gateway;
-pub(crate) use gateway::{Central, Setup, Worker, edge_model, slow_model};
+pub(crate) use gateway::{Central, Gateway, Setup, Worker, edge_model, slow_model};
 pub(crate) use pki::{Named, Pki};
 pub(crate) use process::{Process, run, tidegate};
 pub(crate) use proxy::Proxy;
