@@ -8,6 +8,7 @@ make|command:make|compiles llama.cpp
 cmake|command:cmake|configures llama.cpp
 libclang-dev|glob:/usr/lib/llvm-*/lib/clang/*/include/stddef.h|reads the headers of llama.cpp for Rust
 mosquitto|file:/usr/sbin/mosquitto|is the central broker of the demo and the tests
+iproute2|command:ip|gives tests a network of their own
 libfaketime|glob:/usr/lib/*/faketime/libfaketimeMT.so.1|moves the clock of a gateway under test
 mosquitto-clients|command:mosquitto_pub|shows that any MQTT client will do
 '

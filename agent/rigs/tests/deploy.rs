@@ -31,6 +31,54 @@ fn the_unit_leaves_time_to_drain() {
     assert!(value("ExecStart=").contains(" up --config /etc/tidegate/tidegate.toml"));
 }
 
+/// The most that `systemd-analyze security` may say of the unit: its scale ends at 10.
+const EXPOSURE_MAX: f64 = 2.5;
+
+#[test]
+fn systemd_finds_the_unit_hardened() {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/tidegate.service");
+    let mut command = Command::new("systemd-analyze");
+    let output = command.args(["security", "--offline=true", "--no-pager"]).arg(unit).output().unwrap();
+    let (said, why) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(why.is_empty(), "systemd does not know all of the unit: {why}");
+    let overall =
+        said.split("Overall exposure level for tidegate.service: ").nth(1).unwrap_or_else(|| panic!("{said}"));
+    let level: f64 = overall.split(' ').next().unwrap().parse().unwrap();
+    assert!(level <= EXPOSURE_MAX, "exposure level {level}, at most {EXPOSURE_MAX}\n{said}");
+    let text = deploy("tidegate.service");
+    for line in ["Type=notify", "LimitCORE=0", "StateDirectoryMode=0700", "RestartPreventExitStatus=64"] {
+        assert!(text.lines().any(|own| own == line), "the unit lacks {line}");
+    }
+    // Without these calls the engine cannot confine itself, and says so only in the log.
+    for call in ["landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "seccomp"] {
+        assert!(text.contains(call), "the unit forbids {call}");
+    }
+}
+
+#[test]
+fn the_scripts_are_well_formed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+    for (shell, names) in [
+        ("bash", &["demo", "test", "deb", "test-deb", "build-containers", "machine.sh"][..]),
+        ("sh", &["debian/postinst", "debian/prerm", "debian/postrm"]),
+    ] {
+        for name in names {
+            let status = Command::new(shell).arg("-n").arg(folder.join(name)).status().unwrap();
+            assert!(status.success(), "{shell} does not parse deploy/{name}");
+        }
+    }
+}
+
+#[test]
+fn the_configurations_of_the_page_are_valid() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.toml");
+    std::fs::write(&path, deploy("gateway.toml").replace("NAME", "north").replace("PORT", "8884")).unwrap();
+    let output = Command::new(tidegate()).args(["config", "check", "--json"]).arg(&path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("\"gateway\":\"north\""));
+}
+
 #[test]
 fn the_firmware_examples_are_built_and_get_their_answer() {
     let home = tempfile::tempdir().unwrap();

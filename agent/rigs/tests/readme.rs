@@ -1,4 +1,5 @@
-//! Runs the README: its `console` blocks, word for word, against a gateway that was started for them.
+//! Runs the READMEs: their `console` blocks, word for word; those at the top against a gateway that was started for
+//! them, those of deploy/ in a network of their own, where every port is free.
 //!
 //! In a ```console block a line that starts with `$ ` is a command; the lines below it, up to the next command, are
 //! what it prints, where `...` stands for anything. All blocks run in order, in one shell. Blocks marked
@@ -42,7 +43,7 @@ fn steps(markdown: &str) -> Vec<Step> {
                     steps.push(Step { line: number + 1, command, expected: String::new() });
                 }
                 (None, Some(step)) => step.expected = format!("{}{line}\n", step.expected),
-                (None, None) => panic!("README.md:{}: output before any command", number + 1),
+                (None, None) => panic!("line {}: output before any command", number + 1),
             },
             (Some(false) | None, None) => {}
         }
@@ -90,40 +91,92 @@ fn wrappers(folder: &Path, home: &Path, port: u16) {
     wrap(folder, "tidegate", &body);
 }
 
+/// Where the commands' sockets are.
+#[derive(Clone, Copy, PartialEq)]
+enum Network {
+    /// The machine's.
+    Shared,
+    /// A loopback device that nobody else uses.
+    Own,
+}
+
+/// A shell with a bound on its time.
+fn shell(network: Network, script: &str) -> Command {
+    let (seconds, mut command) = (SHELL_LIMIT.as_secs().to_string(), Command::new("timeout"));
+    command.args(["--kill-after=5", &seconds]);
+    match network {
+        Network::Shared => command.args(["bash", "-c", script]),
+        Network::Own => {
+            let root = rustix::process::geteuid().is_root();
+            let user = ["--user", "--map-current-user", "--keep-caps"];
+            command.arg("unshare").args(if root { &[][..] } else { &user }).args(["--net", "bash", "-c"]);
+            command.arg(format!("ip link set lo up || exit\n{script}"))
+        }
+    };
+    command
+}
+
 /// Runs all commands in one shell; gives exit status and output of each.
-fn run(steps: &[Step], folder: &Path) -> Vec<(String, String)> {
+fn run(steps: &[Step], folder: &Path, path: &Path, network: Network) -> Vec<(String, String)> {
     let mut script = String::from("exec 2>&1\n");
     for step in steps {
         script += &format!("{}\nprintf '\\n{MARK}%s{MARK}' \"$?\"\n", step.command);
     }
-    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
-    let mut command = Command::new("timeout");
-    command.arg(SHELL_LIMIT.as_secs().to_string()).args(["bash", "-c", &script]);
+    let path = format!("{}:{}:/usr/sbin", path.display(), std::env::var("PATH").unwrap());
+    let mut command = shell(network, &script);
     let output = command.env("PATH", path).current_dir(folder).stdin(Stdio::null()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let pieces: Vec<&str> = text.split(MARK).collect();
     pieces.chunks_exact(2).map(|pair| (pair[1].to_owned(), pair[0].to_owned())).collect()
 }
 
+fn faults(file: &str, steps: &[Step], results: &[(String, String)]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (number, step) in steps.iter().enumerate() {
+        let Step { line, command, expected } = step;
+        let Some((status, output)) = results.get(number) else {
+            faults.push(format!("{file}:{line}: `{command}` did not end"));
+            continue;
+        };
+        if status != "0" || !matches(expected, output.trim_start_matches('\n')) {
+            faults.push(format!("{file}:{line}: `{command}` exit {status}, printed:\n{output}\nnot:\n{expected}"));
+        }
+    }
+    faults
+}
+
+fn read(file: &str) -> Vec<Step> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(file);
+    let steps = steps(&std::fs::read_to_string(path).unwrap());
+    assert!(!steps.is_empty(), "{file} has no console block that runs");
+    steps
+}
+
 #[test]
 fn the_readme_is_true() {
-    let markdown = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")).unwrap();
-    let steps = steps(&markdown);
-    assert!(!steps.is_empty(), "README.md has no console block that runs");
+    let steps = read("README.md");
     let home = tempfile::tempdir().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let gateway = start(home.path());
     wrappers(folder.path(), home.path(), gateway.port);
-    let results = run(&steps, folder.path());
-    let mut faults = Vec::new();
-    for (number, step) in steps.iter().enumerate() {
-        let Some((status, output)) = results.get(number) else {
-            faults.push(format!("README.md:{}: `{}` did not end", step.line, step.command));
-            continue;
-        };
-        if status != "0" || !matches(&step.expected, output.trim_start_matches('\n')) {
-            let Step { line, command, expected } = step;
-            faults.push(format!("README.md:{line}: `{command}` exit {status}, printed:\n{output}\nnot:\n{expected}"));
+    let results = run(&steps, folder.path(), folder.path(), Network::Shared);
+    let faults = faults("README.md", &steps, &results);
+    assert!(faults.is_empty(), "{}", faults.join("\n\n"));
+}
+
+#[test]
+fn two_gateways_and_a_worker_come_from_nothing() {
+    let steps = read("deploy/README.md");
+    let folder = tempfile::tempdir().unwrap();
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+    std::os::unix::fs::symlink(top.join("deploy"), folder.path().join("deploy")).unwrap();
+    let bin = tidegate();
+    let results = run(&steps, folder.path(), bin.parent().unwrap(), Network::Own);
+    let mut faults = faults("deploy/README.md", &steps, &results);
+    for log in ["central.log", "north.log", "south.log", "worker.log"] {
+        let text = std::fs::read_to_string(folder.path().join(log)).unwrap_or_default();
+        if !faults.is_empty() || text.contains(" ERROR ") || text.contains("panicked at") {
+            faults.push(format!("{log}:\n{text}"));
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n\n"));
