@@ -1,6 +1,7 @@
 //! Manual pages and completions are written and know every command.
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, reason = "only the program is run, no gateway")]
 mod gateway;
 
 use gateway::tidegate;

@@ -89,7 +89,7 @@ fn party_of(command: &CertsCommand) -> Result<(Party, bool), Failure> {
             (Party::Gateway { origin, hosts: all_hosts(&hosts.host, &LOOPBACK)? }, renew.renew)
         }
         CertsCommand::Device { name, renew } => {
-            let device: DeviceId = name.parse().map_err(Failure::other)?;
+            let device: DeviceId = name.parse().map_err(|e| Failure::other(e).next("choose another name"))?;
             if device.as_str().starts_with("local-") {
                 let what = format!("{name}: names that begin with local- are for clients without a name, on loopback");
                 return Err(Failure::other(what).next("choose another name"));

@@ -31,7 +31,7 @@ pub(super) fn all(config: &Config, findings: &mut Vec<Finding>) -> Option<PathBu
     findings.push(found);
     findings.push(fit(config, &used));
     // The others matter to who starts a worker, or takes the configured model away.
-    let others = SHIPPED.iter().filter_map(|name| find_model(name).ok()).filter(|path| *path != used);
+    let others = SHIPPED.iter().filter(|name| !used.ends_with(name)).filter_map(|name| find_model(name).ok());
     findings.extend(others.map(|path| file(&path, "install the models again")));
     usable.then_some(used)
 }

@@ -2,7 +2,7 @@
 //! the very definitions of `tidegate`, so that what a gateway installs does not carry their generators.
 //!
 //! `tidegate-pages FOLDER` writes `man1/*.1`, `bash/tidegate`, `zsh/_tidegate` and `fish/tidegate.fish`.
-#![allow(dead_code, reason = "only the definitions are used, not the values that are parsed")]
+#![allow(dead_code, unused_imports, reason = "only the definitions are used, not the values that are parsed")]
 
 #[path = "../../../src/cli.rs"]
 mod cli;
