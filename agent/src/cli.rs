@@ -56,6 +56,10 @@ pub(crate) enum Command {
     /// Say where a topic crosses to, or whether the central broker can be reached.
     #[command(subcommand)]
     Bridge(BridgeCommand),
+    /// Say why an answer took the way it took.
+    Explain(ExplainArgs),
+    /// Fit a task's confidence from labelled answers.
+    Calibrate(CalibrateArgs),
     /// Check a configuration file, or print a commented one.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -306,6 +310,49 @@ pub(crate) enum BridgeCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Options of `explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// Number of the job, as the log names it.
+    #[arg(value_name = "ID")]
+    pub(crate) job: u64,
+    /// Control socket of the gateway.
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) control: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `calibrate`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CalibrateArgs {
+    /// The task.
+    #[arg(long)]
+    pub(crate) task: String,
+    /// Labelled prompts: JSON lines with `prompt` and `answer` (a text or an object) or `intent`.
+    #[arg(long, value_name = "FILE", required_unless_present = "from_escalations")]
+    pub(crate) data: Option<PathBuf>,
+    /// Fit from what the cloud answered while the gateway ran.
+    #[arg(long, conflicts_with = "data")]
+    pub(crate) from_escalations: bool,
+    /// Configuration file with the task; else the packaged one, else the defaults.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Model file (GGUF), instead of the configured one.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model: Option<PathBuf>,
+    /// The cloud's model file (GGUF): what a hop is worth is measured with it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cloud_model: Option<PathBuf>,
+    /// Calibration file to write; else the one beside the model.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Write the diagrams as an HTML page.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) page: Option<PathBuf>,
 }
 
 /// What to do with a configuration.

@@ -2,6 +2,7 @@
 
 mod ask;
 mod bridge_tools;
+mod calibrate;
 mod calibration;
 mod certs;
 mod cli;
@@ -9,8 +10,10 @@ mod config;
 mod doctor;
 mod engine;
 mod expiry;
+mod explain;
 mod failure;
 mod intake;
+mod learned;
 mod link;
 mod log;
 mod lookup;
@@ -62,6 +65,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Certs(args) => certs::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Queue(args) => queue::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bridge(command) => bridge_tools::run(&command),
         Command::Up(args) => runtime::start()?.block_on(up::run(&args)),

@@ -138,10 +138,12 @@ pub struct Inference {
     pub task: Arc<TaskSpec>,
     /// Whether pieces are wanted as they come.
     pub stream: bool,
+    /// Where the answer is given up while it is written, because the cloud will be asked anyway.
+    pub floor: Option<crate::early::Floor>,
 }
 
 /// A decision worth a log line or a counter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Note {
     /// A prompt was refused before acceptance.
     Refused {
@@ -149,6 +151,26 @@ pub enum Note {
         device: DeviceId,
         /// With which code.
         code: tidegate_schemas::ErrorCode,
+    },
+    /// What was thought of a local answer, and what became of it: what `explain` tells.
+    Judged {
+        /// The job.
+        job: JobId,
+        /// Numbers and rule.
+        judgement: crate::knowledge::Judgement,
+        /// What became of it.
+        way: crate::route::Way,
+        /// Time to its deadline then, in milliseconds.
+        left_ms: Option<u64>,
+    },
+    /// The cloud's answer told whether ours was right.
+    Labelled {
+        /// Which task.
+        task: tidegate_schemas::TaskName,
+        /// What the logits said of our answer.
+        signals: crate::Signals,
+        /// Whether both say the same.
+        agree: bool,
     },
     /// An answer was kept.
     KeptLocal {

@@ -1,5 +1,13 @@
-//! From what the logits said to a probability of being right. Invariant: a [`Confidence`] is finite and in 0..=1,
-//! whatever the engine reports; a broken signal is no confidence.
+//! From what the logits said to a probability of being right. Invariants: a [`Confidence`] is finite and in 0..=1,
+//! whatever the engine reports; a broken signal is no confidence; a calibration is learned from answers of both kinds.
+
+use crate::event::Signals;
+use crate::features::Features;
+use crate::isotonic::isotonic;
+use crate::logistic::{FitError, Labelled, Logistic, RIDGE, sigmoid};
+
+/// Parts of the rows that are held out in turn, so that the isotonic map sees scores of rows that did not make them.
+const FOLDS: usize = 5;
 
 /// Predicted probability that an answer is right, finite, 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
@@ -47,9 +55,19 @@ pub enum CalibrationError {
     },
 }
 
-/// Isotonic map from the probability of the sampled tokens to the share of right answers, measured on held-out prompts.
+/// What the isotonic map is put on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Score {
+    /// The probability of the sampled tokens, as it is.
+    Product,
+    /// A logistic model over all signals.
+    Fitted(Box<Logistic>),
+}
+
+/// A score, and the isotonic map from it to the share of right answers, measured on held-out prompts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calibration {
+    score: Score,
     knots: Vec<(f64, f64)>,
 }
 
@@ -59,6 +77,14 @@ impl Calibration {
     /// # Errors
     /// [`CalibrationError`] for no knots, numbers outside 0..=1, raw values that do not grow, calibrated ones that fall.
     pub fn new(knots: Vec<(f64, f64)>) -> Result<Self, CalibrationError> {
+        Self::over(Score::Product, knots)
+    }
+
+    /// The same over another score.
+    ///
+    /// # Errors
+    /// As [`Calibration::new`].
+    pub fn over(score: Score, knots: Vec<(f64, f64)>) -> Result<Self, CalibrationError> {
         if knots.is_empty() {
             return Err(CalibrationError::Empty);
         }
@@ -73,13 +99,70 @@ impl Calibration {
                 return Err(CalibrationError::Order { index: index + 1, raw, calibrated });
             }
         }
-        Ok(Self { knots })
+        Ok(Self { score, knots })
+    }
+
+    /// Learns from labelled answers: a logistic model of all rows, and the isotonic map of scores that each came from a
+    /// model of the other rows.
+    ///
+    /// # Errors
+    /// [`FitError`] with too few answers of one kind.
+    pub fn learn(rows: &[Labelled]) -> Result<Self, FitError> {
+        let model = Logistic::fit(rows, RIDGE)?;
+        let scored = held_out_scores(rows).unwrap_or_else(|| {
+            // A fold without both kinds: the model's own scores are all there is.
+            rows.iter().map(|row| (model.score(&row.features), row.right, row.weight)).collect()
+        });
+        let knots = isotonic(&scored);
+        Self::over(Score::Fitted(Box::new(model)), knots).map_err(|_| FitError::Unsettled)
+    }
+
+    /// What the map is put on.
+    #[must_use]
+    pub fn score(&self) -> &Score {
+        &self.score
+    }
+
+    /// The knots of the map.
+    #[must_use]
+    pub fn knots(&self) -> &[(f64, f64)] {
+        &self.knots
+    }
+
+    /// The confidence of an answer with these signals; 0 where they are broken.
+    #[must_use]
+    pub fn confidence(&self, signals: &Signals) -> Confidence {
+        match &self.score {
+            Score::Product => self.apply(signals.sum_logprob.exp()),
+            Score::Fitted(model) => {
+                Features::of(signals).map_or(Confidence(0.0), |features| self.apply(model.score(&features)))
+            }
+        }
     }
 
     /// Takes the raw value as it is: for a task that nobody has calibrated yet.
     #[must_use]
     pub fn identity() -> Self {
-        Self { knots: vec![(0.0, 0.0), (1.0, 1.0)] }
+        Self { score: Score::Product, knots: vec![(0.0, 0.0), (1.0, 1.0)] }
+    }
+
+    /// The score before the isotonic map: the finer order where the map has steps. Minus infinity where the signals are
+    /// broken.
+    #[must_use]
+    pub fn rank(&self, signals: &Signals) -> f64 {
+        match &self.score {
+            Score::Product => signals.sum_logprob,
+            Score::Fitted(model) => Features::of(signals).map_or(f64::NEG_INFINITY, |features| model.score(&features)),
+        }
+    }
+
+    /// The same of features alone: with the product as score, the product's log-odds stand first among them.
+    #[must_use]
+    pub fn rank_of(&self, features: &Features) -> f64 {
+        match &self.score {
+            Score::Product => sigmoid(features.get()[0]),
+            Score::Fitted(model) => model.score(features),
+        }
     }
 
     /// The confidence of a raw probability. Not finite: 0.
@@ -96,6 +179,18 @@ impl Calibration {
         };
         Confidence::new(value)
     }
+}
+
+/// Each row's score from a model of the other folds; none where a fold cannot be fitted.
+fn held_out_scores(rows: &[Labelled]) -> Option<Vec<(f64, bool, f64)>> {
+    let mut scored = Vec::with_capacity(rows.len());
+    for fold in 0..FOLDS {
+        let (held, rest): (Vec<_>, Vec<_>) = rows.iter().enumerate().partition(|(index, _)| index % FOLDS == fold);
+        let rest: Vec<Labelled> = rest.into_iter().map(|(_, row)| *row).collect();
+        let model = Logistic::fit(&rest, RIDGE).ok()?;
+        scored.extend(held.into_iter().map(|(_, row)| (model.score(&row.features), row.right, row.weight)));
+    }
+    Some(scored)
 }
 
 #[cfg(test)]

@@ -13,17 +13,20 @@ mod run;
 
 pub use look::{Standing, Whereabouts};
 
-use crate::confidence::Calibration;
 use crate::escalate::Recent;
+use crate::gain::Gain;
 use crate::job::{Job, Stage};
+use crate::knowledge::{Knowledge, Sense};
+use crate::learn::Learner;
 use crate::load::LoadView;
 use crate::predict::{Predictor, Work};
 use crate::queue::Waiting;
+use crate::risk::Unsupported;
 use crate::route::Cloud;
 use crate::seen::Seen;
 use crate::site::{Bridge, Consent, Limits, Site, Task};
 use crate::time::Now;
-use crate::{Command, Event};
+use crate::{Calibration, Command, Event};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tidegate_schemas::{DeviceId, JobId, ModelName, Origin, Prompt, TaskName};
@@ -75,7 +78,7 @@ pub struct Dispatcher {
     tasks: BTreeMap<TaskName, Arc<Task>>,
     bridge: Bridge,
     limits: Limits,
-    calibration: BTreeMap<TaskName, Calibration>,
+    senses: BTreeMap<TaskName, Sense>,
     next_job: u64,
     jobs: BTreeMap<JobId, Job>,
     devices: BTreeMap<DeviceId, Held>,
@@ -96,9 +99,15 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// A dispatcher without jobs; numbers of new jobs start at `next_job`.
+    /// A dispatcher without jobs; numbers of new jobs start at `next_job`. A task of which nothing is known takes the
+    /// model's own probability as it is.
     #[must_use]
-    pub fn new(site: Site, calibration: BTreeMap<TaskName, Calibration>, next_job: JobId) -> Self {
+    pub fn new(site: Site, mut known: BTreeMap<TaskName, Knowledge>, next_job: JobId) -> Self {
+        let sense = |(name, task): (&TaskName, &Task)| {
+            let known = known.remove(name).unwrap_or_else(|| Calibration::identity().into());
+            (name.clone(), Sense::new(known, task.keep, task.learning))
+        };
+        let senses = site.tasks.iter().map(sense).collect();
         let expected = site.tasks.iter().map(|(name, task)| (name.clone(), task.expected_tokens));
         Self {
             predictor: Predictor::new(expected),
@@ -108,7 +117,7 @@ impl Dispatcher {
             tasks: site.tasks.into_iter().map(|(name, task)| (name, Arc::new(task))).collect(),
             bridge: site.bridge,
             limits: site.limits,
-            calibration,
+            senses,
             next_job: next_job.0,
             jobs: BTreeMap::new(),
             devices: BTreeMap::new(),
@@ -188,6 +197,18 @@ impl Dispatcher {
             prefill_bytes_per_s: self.predictor.prefill_bytes_per_s(),
             ..self.counts
         }
+    }
+
+    /// What was learned of each task, for a file.
+    #[must_use]
+    pub fn learned(&self) -> BTreeMap<TaskName, (Learner, Gain)> {
+        self.senses.iter().map(|(name, sense)| (name.clone(), sense.known().learned())).collect()
+    }
+
+    /// Tasks whose promise no labelled answers support, and why: nothing of theirs is kept on it.
+    #[must_use]
+    pub fn unsupported(&self) -> Vec<(TaskName, Unsupported)> {
+        self.senses.iter().filter_map(|(name, sense)| Some((name.clone(), sense.unsupported()?))).collect()
     }
 
     /// After `Drain`: nothing runs any more, nothing waits for the disk. What has no outcome stays on disk.

@@ -146,6 +146,11 @@ pub enum EngineFault {
     },
     /// No valid ending within `max_tokens`.
     Cut,
+    /// The running score fell under the floor of its [`Inference`](crate::Inference): it would not have been kept.
+    Hopeless {
+        /// Tokens written until then.
+        tokens: u32,
+    },
     /// It was aborted as asked.
     Aborted,
     /// Anything else, in words without text of the prompt.
@@ -166,7 +171,7 @@ pub struct Completion {
 }
 
 /// What the logits said while the answer was made. Natural logarithms.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Signals {
     /// Sum of the log-probabilities of the sampled tokens, forced ones excluded.
     pub sum_logprob: f64,
@@ -180,6 +185,32 @@ pub struct Signals {
     pub first_entropy: f64,
     /// Sampled tokens.
     pub tokens: u32,
+    /// Log-probability under which a tenth of them lies.
+    pub low_logprob: f64,
+    /// Their median log-probability.
+    pub median_logprob: f64,
+    /// Second token: probability of the best less that of the second.
+    pub second_margin: f64,
+    /// Mean of these margins.
+    pub mean_margin: f64,
+    /// The least of them.
+    pub min_margin: f64,
+    /// Mean entropy, in nats.
+    pub mean_entropy: f64,
+    /// Largest entropy, in nats.
+    pub max_entropy: f64,
+    /// First token: log-sum-exp of the raw logits.
+    pub first_energy: f64,
+    /// Mean probability that the schema took away, 0 to 1.
+    pub mean_removed: f64,
+    /// The largest of these.
+    pub max_removed: f64,
+    /// Tokens that the schema left no choice about.
+    pub forced: u32,
+    /// Tokens of template and prompt.
+    pub prompt_tokens: u32,
+    /// Bytes of the prompt's text; the dispatcher knows them.
+    pub prompt_bytes: u32,
 }
 
 /// A prompt found on disk at start.

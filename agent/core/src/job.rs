@@ -3,6 +3,7 @@
 use crate::Dead;
 use crate::escalate::Leg;
 use crate::event::Ticket;
+use crate::knowledge::Judgement;
 use crate::predict::Work;
 use crate::queue::Place;
 use crate::site::Task;
@@ -71,6 +72,8 @@ pub(crate) struct Case {
     pub(crate) reason: Reason,
     pub(crate) otherwise: Otherwise,
     pub(crate) leg: Leg,
+    /// What was thought of the local answer; none after a restart, or where there is none.
+    pub(crate) judgement: Option<Judgement>,
     /// When the cloud has been silent for long enough.
     pub(crate) give_up: Now,
 }
@@ -105,6 +108,8 @@ pub(crate) struct Job {
     pub(crate) timer: Option<Now>,
     /// Why it is kept as a dead letter when it ends.
     pub(crate) dead: Option<Dead>,
+    /// What was thought of its local answer.
+    pub(crate) judgement: Option<Judgement>,
 }
 
 impl Job {

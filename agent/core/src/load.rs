@@ -37,6 +37,8 @@ pub struct LoadView {
     pub stray_resolutions: u64,
     /// Inferences that ran while the engine died.
     pub suspects: u64,
+    /// Resolutions that were a label for a local answer.
+    pub labels: u64,
     /// Measured tokens per second of one answer; none before the first.
     pub decode_tokens_per_s: Option<f64>,
     /// Measured bytes of prompt and template read per second; none before the first.

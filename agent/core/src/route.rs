@@ -47,11 +47,24 @@ pub enum Local {
     Nothing(Reason),
 }
 
+/// What is thought of a local answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// It is sure enough.
+    None,
+    /// It is sure enough, and was drawn to be looked at by the cloud.
+    Audit,
+    /// It is not, and the cloud can be expected to do better.
+    Worth,
+    /// It is not, and the cloud does no better by all that is known.
+    NotWorth,
+}
+
 /// What the decision depends on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Policy {
-    /// Confidence from which an answer is kept.
-    pub threshold: f64,
+    /// Whether the answer is sure enough, and if not, whether the cloud is worth asking.
+    pub doubt: Doubt,
     /// What the device sees meanwhile; `Withhold` for bare text.
     pub provisional: Provisional,
     /// What the cloud can do.
@@ -76,12 +89,18 @@ pub enum Way {
 /// Decides what becomes of a local attempt.
 #[must_use]
 pub fn route(local: Local, policy: Policy) -> Way {
+    let ask = |reason: Reason| match policy.provisional {
+        Provisional::Give => Way::Provisional(reason),
+        Provisional::Withhold => Way::Escalate(reason),
+    };
     match (local, blocked(policy)) {
-        (Local::Answer(confidence), _) if confidence.get() >= policy.threshold => Way::Keep(Reason::Confident),
+        (Local::Answer(_), _) if policy.doubt == Doubt::None => Way::Keep(Reason::Confident),
+        (Local::Answer(_), Some(_)) if policy.doubt == Doubt::Audit => Way::Keep(Reason::Confident),
         (Local::Answer(_), Some(obstacle)) => Way::Keep(obstacle),
-        (Local::Answer(_), None) => match policy.provisional {
-            Provisional::Give => Way::Provisional(Reason::LowConfidence),
-            Provisional::Withhold => Way::Escalate(Reason::LowConfidence),
+        (Local::Answer(_), None) => match policy.doubt {
+            Doubt::NotWorth => Way::Keep(Reason::CloudLessSure),
+            Doubt::Audit => ask(Reason::Confident),
+            Doubt::Worth | Doubt::None => ask(Reason::LowConfidence),
         },
         (Local::Nothing(reason), None) => Way::Escalate(reason),
         (Local::Nothing(reason), Some(_)) => Way::Fail(reason),
@@ -107,7 +126,8 @@ mod tests {
     #[test]
     fn answers_are_kept_or_escalated_with_a_reason() {
         let check = |confidence: f64, cloud: Cloud, left_ms: Option<u64>, expect: Way| {
-            let policy = Policy { threshold: 0.8, provisional: Provisional::Give, cloud, left_ms };
+            let doubt = if confidence >= 0.8 { Doubt::None } else { Doubt::Worth };
+            let policy = Policy { doubt, provisional: Provisional::Give, cloud, left_ms };
             let got = route(Local::Answer(Confidence::new(confidence)), policy);
             assert_eq!(got, expect, "{confidence} {cloud:?} {left_ms:?}");
         };
@@ -124,9 +144,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_worth_a_hop_is_kept_and_an_audit_never_lies_in_wait_for_a_link() {
+        let check = |doubt: Doubt, cloud: Cloud, left_ms: Option<u64>, expect: Way| {
+            let policy = Policy { doubt, provisional: Provisional::Withhold, cloud, left_ms };
+            assert_eq!(route(Local::Answer(Confidence::new(0.5)), policy), expect, "{doubt:?} {cloud:?}");
+        };
+        check(Doubt::NotWorth, UP, None, Way::Keep(Reason::CloudLessSure));
+        check(Doubt::NotWorth, Cloud::LocalOnly, None, Way::Keep(Reason::LocalOnly));
+        check(Doubt::Audit, UP, None, Way::Escalate(Reason::Confident));
+        check(Doubt::Audit, Cloud::LocalOnly, None, Way::Keep(Reason::Confident));
+        check(Doubt::Audit, Cloud::NoCloud, None, Way::Keep(Reason::Confident));
+    }
+
+    #[test]
     fn nothing_is_escalated_or_fails() {
         let check = |cloud: Cloud, left_ms: Option<u64>, expect: Way| {
-            let policy = Policy { threshold: 0.8, provisional: Provisional::Give, cloud, left_ms };
+            let policy = Policy { doubt: Doubt::Worth, provisional: Provisional::Give, cloud, left_ms };
             assert_eq!(route(Local::Nothing(Reason::NoValidEnding), policy), expect, "{cloud:?} {left_ms:?}");
         };
         check(UP, None, Way::Escalate(Reason::NoValidEnding));
@@ -138,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_withheld_answer_is_not_given() {
-        let policy = Policy { threshold: 0.8, provisional: Provisional::Withhold, cloud: UP, left_ms: None };
+        let policy = Policy { doubt: Doubt::Worth, provisional: Provisional::Withhold, cloud: UP, left_ms: None };
         assert_eq!(route(Local::Answer(Confidence::new(0.2)), policy), Way::Escalate(Reason::LowConfidence));
     }
 

@@ -26,8 +26,10 @@ pub struct Task {
     pub spec: Arc<TaskSpec>,
     /// Whether its prompts may leave the host.
     pub consent: Consent,
-    /// Calibrated confidence from which a local answer is kept, 0 to 1.
-    pub threshold: f64,
+    /// Which local answers are kept.
+    pub keep: Keep,
+    /// Whether the cloud's answers correct the confidence.
+    pub learning: Learning,
     /// What a device sees of a local answer below the threshold.
     pub provisional: Provisional,
     /// Start value of the output length in tokens, until answers were measured.
@@ -41,6 +43,34 @@ pub enum Consent {
     Never,
     /// What the gateway cannot answer goes to the cloud.
     Allowed,
+}
+
+/// Which local answers are kept: one of three ways to say it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Keep {
+    /// Those of at least this confidence, 0 to 1.
+    Threshold(f64),
+    /// So that at most `level` of the kept ones are wrong, with probability `sure`; both 0 to 1, ends excluded.
+    WrongAtMost {
+        /// Share of wrong answers among kept ones.
+        level: f64,
+        /// Probability with which it holds.
+        sure: f64,
+    },
+    /// All but this share, 0 to 1.
+    EscalateShare(f64),
+}
+
+/// Whether the cloud's answers correct the confidence.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Learning {
+    /// The shipped confidence holds.
+    Off,
+    /// Each resolution is a label; this share of the kept answers is escalated to be looked at, 0 to 1.
+    On {
+        /// Share of kept answers.
+        audit_share: f64,
+    },
 }
 
 /// What a device sees of a local answer that the cloud may better.

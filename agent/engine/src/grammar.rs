@@ -7,7 +7,7 @@ use crate::canonical::{Cutter, Cutting};
 use crate::copied;
 use crate::load::Loaded;
 use crate::protocol::Run;
-use crate::reading::{Reading, best_allowed};
+use crate::reading::{Beside, Reading, best_allowed};
 use llama_cpp_2::sampling::LlamaSampler;
 use llguidance::{Matcher, ParserFactory, api::TopLevelGrammar};
 use serde_json::{Value, json};
@@ -133,8 +133,8 @@ fn reason(error: &str) -> String {
 /// What a schema leaves to choose from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Choice {
-    /// The best of several, and by how much its logit is larger than that of the next allowed one, at least.
-    Free(usize, f32),
+    /// The best of several, and what it left beside itself.
+    Free(usize, Beside),
     /// The only one.
     Forced(usize),
 }
@@ -153,10 +153,11 @@ impl Grammar {
         if mask.num_set() == 1 {
             return mask.first_bit_set().filter(|t| *t < logits.len()).map(Choice::Forced).ok_or_else(stuck);
         }
-        if u32::try_from(reading.best).is_ok_and(|token| mask.is_allowed(token)) {
-            return Ok(Choice::Free(reading.best, reading.lead()));
-        }
-        best_allowed(logits, &mask).map(|(best, lead)| Choice::Free(best, lead)).ok_or_else(stuck)
+        let best = u32::try_from(reading.best).is_ok_and(|token| mask.is_allowed(token));
+        let chosen = if best { Some((reading.best, reading.lead())) } else { best_allowed(logits, &mask) };
+        chosen
+            .map(|(best, lead)| Choice::Free(best, Beside { lead, removed: reading.removed(logits, &mask) }))
+            .ok_or_else(stuck)
     }
 
     /// Takes what was chosen; whether the answer is complete with it.

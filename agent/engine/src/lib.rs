@@ -31,6 +31,7 @@ pub mod protocol;
 mod reading;
 mod sequence;
 mod service;
+mod tally;
 mod template;
 mod text;
 pub mod tiny;

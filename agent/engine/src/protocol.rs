@@ -133,7 +133,22 @@ pub struct Run {
     pub max_tokens: u32,
     /// Whether [`FromEngine::Token`] messages are wanted.
     pub stream: bool,
+    /// Where the run is given up: an answer under it would not be kept anyway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Floor>,
 }
+
+/// Running values under which a run ends in [`Fault::Hopeless`]. Both only fall while an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Floor {
+    /// For the least log-probability so far; minus infinity never ends a run.
+    pub min_logprob: f64,
+    /// For the sum of them so far; minus infinity never ends a run.
+    pub sum_logprob: f64,
+}
+
+/// Most log-probabilities that are reported of one answer.
+pub const LOGPROBS_MAX: usize = 512;
 
 impl fmt::Debug for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -191,6 +206,9 @@ pub struct Done {
     pub text: PromptText,
     /// What the logits said.
     pub signals: Signals,
+    /// Log-probabilities of the chosen tokens in their order, the first [`LOGPROBS_MAX`] of them.
+    #[serde(default)]
+    pub logprobs: Vec<f32>,
     /// Tokens of template and prompt.
     pub prompt_tokens: u32,
     /// Tokens written, the ending one included.
@@ -206,6 +224,7 @@ pub struct Done {
 /// What the logits said while the answer was made. Natural logarithms of the model's own distribution at temperature
 /// 1, before a schema's mask. A token is forced when the mask left no choice; forced tokens do not count here.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Signals {
     /// Sum of the log-probabilities of the chosen tokens.
     pub sum_logprob: f64,
@@ -222,6 +241,28 @@ pub struct Signals {
     /// The least lead of one of these tokens over the next allowed one, in nats. Where it is under some 0.1, the rounding
     /// of another batch size may have chosen the other.
     pub least_lead: f64,
+    /// Log-probability under which a tenth of them lies (nearest rank, of the first [`LOGPROBS_MAX`]).
+    pub low_logprob: f64,
+    /// Their median, likewise.
+    pub median_logprob: f64,
+    /// Second of these tokens: probability of the best less that of the second; the first's where there is one only.
+    pub second_margin: f64,
+    /// Mean of the margins.
+    pub mean_margin: f64,
+    /// The least margin.
+    pub min_margin: f64,
+    /// Mean of the entropies, in nats.
+    pub mean_entropy: f64,
+    /// The largest entropy, in nats.
+    pub max_entropy: f64,
+    /// First of these tokens: log-sum-exp of the raw logits, the *energy* of Liu et al. (2020) with its sign turned.
+    pub first_energy: f64,
+    /// Mean probability that the schema's mask took away, 0 to 1; 0 without a schema.
+    pub mean_removed: f64,
+    /// The largest of these.
+    pub max_removed: f64,
+    /// Tokens that the schema left no choice about.
+    pub forced: u32,
 }
 
 /// Why an answer ended.
@@ -247,6 +288,11 @@ pub enum Fault {
     Cut,
     /// Aborted as asked.
     Aborted,
+    /// It fell under its [`Floor`] after so many tokens.
+    Hopeless {
+        /// Tokens written until then.
+        tokens: u32,
+    },
     /// The schema cannot be used; the reason has no text of the prompt.
     Schema(String),
     /// Anything else; the reason has no text of the prompt.

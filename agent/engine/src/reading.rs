@@ -12,6 +12,15 @@ const LANES: usize = 16;
 /// Below this distance from the largest logit a token counts as this unlikely: e^-87 is the least normal f32.
 const FLOOR: f32 = -87.0;
 
+/// What the choice of a token left beside it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Beside {
+    /// By how much its logit is larger than that of the next allowed one, at least.
+    pub(crate) lead: f32,
+    /// Probability of what was forbidden, 0 to 1.
+    pub(crate) removed: f64,
+}
+
 /// What a row of logits says.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Reading {
@@ -42,6 +51,28 @@ impl Reading {
     /// The largest logit less the second: the log-odds of the best token against the next.
     pub(crate) fn lead(&self) -> f32 {
         self.best_logit - self.second_logit
+    }
+
+    /// Log-sum-exp of the raw logits.
+    pub(crate) fn energy(&self) -> f64 {
+        self.log_sum_exp
+    }
+
+    /// Probability of all tokens that a mask forbids, 0 to 1.
+    pub(crate) fn removed(&self, logits: &[f32], mask: &SimpleVob) -> f64 {
+        let mut mass = 0.0_f64;
+        let mut add = |token: usize| {
+            mass += logits.get(token).map_or(0.0, |logit| f64::from(exp(floored(logit - self.best_logit))));
+        };
+        // Whichever side has fewer tokens is walked.
+        let allowed = mask.num_set();
+        if 2 * allowed > logits.len() {
+            mask.iter_unset_entries(&mut add)
+        } else {
+            mask.iter_set_entries(&mut add)
+        }
+        let walked = mass * (f64::from(self.best_logit) - self.log_sum_exp).exp();
+        if 2 * allowed > logits.len() { walked.clamp(0.0, 1.0) } else { (1.0 - walked).clamp(0.0, 1.0) }
     }
 
     /// Probability of the best token less that of the second.
@@ -232,5 +263,19 @@ mod tests {
         mask.allow_token(4);
         mask.allow_token(5);
         assert_eq!(best_allowed(&[9.0, 8.0, 1.0, 7.0, 3.0, 3.0], &mask), Some((4, 0.0)));
+    }
+
+    #[test]
+    fn removed_mass_is_what_the_mask_forbids() {
+        let logits = [2.0_f32, 1.0, 0.0, -1.0, 3.0];
+        let reading = Reading::of(&logits).unwrap();
+        let total: f64 = logits.iter().map(|l| f64::from(*l).exp()).sum();
+        for allowed in [vec![0], vec![0, 4], vec![1, 2, 3, 4], vec![0, 1, 2, 3, 4]] {
+            let mut mask = SimpleVob::alloc(logits.len());
+            allowed.iter().for_each(|i| mask.set(*i, true));
+            let kept: f64 = allowed.iter().map(|i| f64::from(logits[*i]).exp()).sum();
+            let got = reading.removed(&logits, &mask);
+            assert!((got - (1.0 - kept / total)).abs() < 1e-5, "{allowed:?}: {got}");
+        }
     }
 }

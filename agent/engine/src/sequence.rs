@@ -3,8 +3,9 @@
 use crate::grammar::{Choice, Completeness, Grammar, SchemaFault};
 use crate::guess::guess;
 use crate::prompt::PromptTokens;
-use crate::protocol::{Done, Fault, Run, Signals, Stop};
-use crate::reading::Reading;
+use crate::protocol::{Done, Fault, Floor, Run, Stop};
+use crate::reading::{Beside, Reading};
+use crate::tally::Tally;
 use crate::text::Growing;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::LlamaVocab;
@@ -42,7 +43,8 @@ pub(crate) struct Sequence {
     written: u32,
     text: Growing,
     grammar: Option<Grammar>,
-    signals: Signals,
+    tally: Tally,
+    floor: Option<Floor>,
     began: Option<Instant>,
     first_token: Option<Instant>,
 }
@@ -73,7 +75,8 @@ impl Sequence {
             written: 0,
             text: Growing::default(),
             grammar,
-            signals: Signals::default(),
+            tally: Tally::default(),
+            floor: run.floor,
             began: None,
             first_token: None,
         }
@@ -149,16 +152,22 @@ impl Sequence {
             .ok_or_else(|| Fault::Other("the model's output has values that are not numbers".to_owned()))?;
         let choice = match &mut self.grammar {
             Some(grammar) => grammar.choose(logits, &reading).map_err(schema_fault)?,
-            None => Choice::Free(reading.best, reading.lead()),
+            None => Choice::Free(reading.best, Beside { lead: reading.lead(), removed: 0.0 }),
         };
         let index = match choice {
-            Choice::Free(index, lead) => {
-                count(&mut self.signals, &reading, logits[index], f64::from(lead));
+            Choice::Free(index, beside) => {
+                self.tally.free(&reading, logits[index], beside);
                 index
             }
-            Choice::Forced(index) => index,
+            Choice::Forced(index) => {
+                self.tally.forced();
+                index
+            }
         };
         self.first_token.get_or_insert_with(Instant::now);
+        if self.floor.is_some_and(|floor| self.tally.is_under(&floor)) {
+            return Err(Fault::Hopeless { tokens: self.written + 1 });
+        }
         match self.way_out(index) {
             Some(ending) => self.end_with(&ending, vocab),
             None => self.take(index, vocab),
@@ -172,6 +181,7 @@ impl Sequence {
         }
         let forced = self.grammar.as_mut().map(Grammar::forced).unwrap_or_default();
         for index in forced {
+            self.tally.forced();
             if let Some(end) = self.append(index, vocab)? {
                 return Ok(end);
             }
@@ -247,14 +257,12 @@ impl Sequence {
         let now = Instant::now();
         let began = self.began.unwrap_or(now);
         let first_token = self.first_token.unwrap_or(now);
-        let mut signals = self.signals;
-        if signals.tokens > 0 {
-            signals.mean_logprob = signals.sum_logprob / f64::from(signals.tokens);
-        }
+        let (signals, logprobs) = self.tally.finish();
         Done {
             job: self.job,
             text: self.text.into_text().into(),
             signals,
+            logprobs,
             prompt_tokens: self.prompt_tokens,
             completion_tokens: self.written,
             prefill_ms: millis(first_token - began),
@@ -283,19 +291,6 @@ pub(crate) enum Ready {
     ToChoose,
     /// More is to be fed.
     ToFeed,
-}
-
-fn count(signals: &mut Signals, reading: &Reading, chosen: f32, lead: f64) {
-    let logprob = reading.logprob(chosen);
-    if signals.tokens == 0 {
-        signals.first_margin = reading.margin();
-        signals.first_entropy = reading.entropy;
-        signals.least_lead = lead;
-    }
-    signals.least_lead = signals.least_lead.min(lead);
-    signals.tokens += 1;
-    signals.sum_logprob += logprob;
-    signals.min_logprob = signals.min_logprob.min(logprob);
 }
 
 fn schema_fault(fault: SchemaFault) -> Fault {

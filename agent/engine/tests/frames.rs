@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use std::path::PathBuf;
 use tidegate_engine::protocol::{
-    Done, FRAME_BYTES_MAX, Fault, FrameError, FromEngine, LENGTH_BYTES, Run, Signals, Start, Stop, ToEngine,
+    Done, FRAME_BYTES_MAX, Fault, Floor, FrameError, FromEngine, LENGTH_BYTES, Run, Signals, Start, Stop, ToEngine,
     decode_frame, decode_length, encode_frame, read_frame, write_frame,
 };
 use tidegate_schemas::{JobId, MESSAGES_MAX, Message, PROMPT_BYTES_MAX, Role, TASK_BYTES_MAX};
@@ -19,6 +19,7 @@ fn asked() -> Vec<ToEngine> {
         schema: Some("{}".to_owned()),
         max_tokens: 12,
         stream: true,
+        floor: Some(Floor { min_logprob: -2.5, sum_logprob: -7.0 }),
     };
     let start = Start { memory_bytes_max: Some(1 << 40), ..Start::new("/models/a b.gguf") };
     vec![ToEngine::Start(start), ToEngine::Run(run), ToEngine::Abort { job: JobId(0) }, ToEngine::Stop]
@@ -31,6 +32,7 @@ fn answered() -> Vec<FromEngine> {
         job: JobId(5),
         text: "ok".into(),
         signals,
+        logprobs: vec![-0.75, -0.5, -0.25],
         prompt_tokens: 7,
         completion_tokens: 3,
         prefill_ms: 1,
@@ -46,6 +48,7 @@ fn answered() -> Vec<FromEngine> {
         failed(Fault::TooLong { tokens: 9, context_tokens: 8 }),
         failed(Fault::Schema("why".to_owned())),
         failed(Fault::Aborted),
+        failed(Fault::Hopeless { tokens: 4 }),
         FromEngine::Fatal { message: "no".to_owned() },
     ]
 }
@@ -81,7 +84,7 @@ fn the_largest_run_fits() {
     let messages = vec![Message { role: Role::Assistant, content: content.as_str().into() }; MESSAGES_MAX];
     let half = "y".repeat(TASK_BYTES_MAX / 2);
     let (schema, max_tokens) = (Some(half.clone()), u32::MAX);
-    let run = Run { job: JobId(u64::MAX), system: half, messages, schema, max_tokens, stream: true };
+    let run = Run { job: JobId(u64::MAX), system: half, messages, schema, max_tokens, stream: true, floor: None };
     let mut pipe = Vec::new();
     write_frame(&mut pipe, &ToEngine::Run(run)).unwrap();
 }

@@ -80,17 +80,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 fn ask(direct: &mut Direct, number: usize, line: &Line) -> anyhow::Result<Answered> {
-    let (schema, max_tokens) = match line.task() {
-        Task::Action => (Some(ACTION_SCHEMA.to_owned()), ACTION_TOKENS_MAX),
-        Task::Intent => (None, INTENT_TOKENS_MAX),
-    };
+    let (schema, max_tokens) = shape(line.task());
     let run = Run {
         job: JobId(number as u64 + 1),
         system: line.task().name().to_owned(),
         messages: vec![Message { role: Role::User, content: line.prompt.as_str().into() }],
-        schema,
+        schema: schema.map(str::to_owned),
         max_tokens,
         stream: false,
+        floor: None,
     };
     let begin = now_us();
     let done = direct.run(run)?;
@@ -105,6 +103,14 @@ fn ask(direct: &mut Direct, number: usize, line: &Line) -> anyhow::Result<Answer
         // No answer is a wrong one.
         Err(_) => Answered { right: line.is_known().then_some(false), signals: None, tokens: 0, wall_us },
     })
+}
+
+/// Schema and most tokens of an answer, as the gateway has them.
+pub(crate) fn shape(task: Task) -> (Option<&'static str>, u32) {
+    match task {
+        Task::Action => (Some(ACTION_SCHEMA), ACTION_TOKENS_MAX),
+        Task::Intent => (None, INTENT_TOKENS_MAX),
+    }
 }
 
 /// On a terminal, once per hundred prompts: how far, and how long to go.

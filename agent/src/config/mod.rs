@@ -8,6 +8,7 @@ mod example;
 mod intake;
 mod page;
 mod places;
+mod policy;
 mod reader;
 mod shipped;
 mod tasks;

@@ -270,6 +270,19 @@ impl<'r> Section<'r> {
         }
     }
 
+    /// A share, 0 to 1, if the key is there.
+    pub(super) fn share_if(&self, key: &'static str, why: &'static str) -> Option<f64> {
+        const ALLOWED: &str = "0.0 to 1.0";
+        self.ask(key, None, ALLOWED, why);
+        let value = self.value(key)?;
+        let read = value.as_float().or_else(|| value.as_integer().map(|n| n as f64));
+        let found = read.filter(|n| (0.0..=1.0).contains(n));
+        if found.is_none() {
+            self.wrong(key, &shown(value), &ALLOWED);
+        }
+        found
+    }
+
     /// One of a few values, with a default.
     pub(super) fn choice<T: Copy>(
         &self,

@@ -1,5 +1,6 @@
 //! Tasks of the configuration: templates with their policy, checked so far that no prompt can trip over them later.
 
+use super::policy;
 use super::reader::{Number, Section};
 use super::shipped::{SHIPPED, shipped};
 use sha2::{Digest, Sha256};
@@ -35,8 +36,6 @@ const EXPECTED: Number = Number {
 const MAX_TOKENS_DEFAULT: u32 = 256;
 /// Largest outcome of a task that says nothing, in bytes.
 const MAX_BYTES_DEFAULT: u32 = 16 * 1024;
-/// Confidence from which an answer is kept: four in five right.
-const THRESHOLD_DEFAULT: f64 = 0.8;
 
 /// Whether a bridge makes consent a matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,14 +85,14 @@ fn task(name: &TaskName, section: &Section<'_>, cloud: Cloud) -> Task {
         max_tokens,
         max_bytes: section.number_u32(&MAX_BYTES, MAX_BYTES_DEFAULT),
     };
+    let consent = consent(section, cloud);
+    let keep = policy::keep(section, consent);
+    let learning = policy::learning(section);
     Task {
         spec: Arc::new(spec),
-        consent: consent(section, cloud),
-        threshold: section.share(
-            "threshold",
-            THRESHOLD_DEFAULT,
-            "Confidence from which a local answer is kept: at 0.8 four in five are right where it is calibrated.",
-        ),
+        consent,
+        keep,
+        learning,
         provisional: provisional(section),
         expected_tokens: section.number_u32(&EXPECTED, expected),
     }

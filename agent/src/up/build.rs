@@ -11,6 +11,7 @@ use super::gauges::{Certificate, Happenings, Meter, Painter, Watched};
 use super::hub::{Hands, Hub, Tickets};
 use super::ingress::Ingress;
 use super::message::{BridgeFacts, Ears, Report, ToBridge};
+use super::judged::Judged;
 use super::notices::{Notices, listen};
 use super::onlookers::{Onlookers, is_page};
 use super::page::Page;
@@ -20,6 +21,7 @@ use crate::config::{Config, find_model};
 use crate::engine::{COMMANDS_MAX, Supervisor};
 use crate::failure::Failure;
 use crate::intake::{Intake, weakened};
+use crate::learned::Learned;
 use crate::queue::Reaches;
 use crate::schema::Checker;
 use crate::{calibration, config, trusted_time};
@@ -200,9 +202,17 @@ fn hub(
         bridge: cloud,
         limits: config.limits.clone(),
     };
-    let calibrations = calibration::load(model_path, &model.sha256);
+    let mut known = calibration::load(model_path, &model.sha256);
+    let learned = Learned::open(&config.data_dir, &model.sha256);
+    learned.apply(&mut known);
+    let dispatcher = Dispatcher::new(site, known, recovered.next_job);
+    for (task, why) in dispatcher.unsupported() {
+        warn!(%task, %why, "no answer of this task is kept on its promise");
+    }
     let mut hub = Hub {
-        dispatcher: Dispatcher::new(site, calibrations, recovered.next_job),
+        dispatcher,
+        judged: Judged::default(),
+        learned,
         hands,
         tickets: Tickets::default(),
         asking: tidegate_schemas::Reply::default(),

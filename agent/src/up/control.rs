@@ -53,6 +53,11 @@ enum Request {
     },
     /// Does a prompt come through?
     Canary,
+    /// Why did a job take its way?
+    Explain {
+        /// Its number.
+        job: JobId,
+    },
     /// Stop.
     Drain,
     /// Look at what is kept, or change it.
@@ -163,6 +168,7 @@ async fn answer(line: &str, uid: u32, desk: &Desk) -> Value {
             Some(text) => Query::Outcome(device, id, text),
             None => return may_not_read(uid),
         },
+        Ok(Request::Explain { job }) => Query::Explain(job),
         Ok(Request::Drain) => {
             info!(uid, "asked to stop through the control socket");
             Query::Drain

@@ -5,6 +5,7 @@ use super::clock;
 use super::delivery::{Facts, Pending};
 use super::front::Front;
 use super::gauges::Meter;
+use super::judged::Judged;
 use super::message::{Ears, Input, Query, Report, Task, ToBridge};
 use super::notices::Notices;
 use super::onlookers::{Onlookers, page_device};
@@ -12,6 +13,7 @@ use super::view::View;
 use super::watchdog::Watchdog;
 use crate::engine::EngineCommand;
 use crate::failure::Failure;
+use crate::learned::{Learned, write_synced};
 use crate::schema::Checker;
 use crate::trusted_time;
 use std::collections::{HashMap, VecDeque};
@@ -26,6 +28,8 @@ use tracing::{info, warn};
 
 /// How often queues and rates are told to whoever listens, if they changed.
 const TELL_EVERY: Duration = Duration::from_secs(5);
+/// How often what was learned is saved, if anything was.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// Longest sleep without a deadline; only a bound.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// Shortest sleep, so that a deadline that has come cannot make the loop spin.
@@ -87,6 +91,10 @@ pub(super) struct Hub {
     pub(super) settle: HashMap<JobId, u64>,
     /// Changes that the disk refused for now; they go in order, since all wait equally long.
     pub(super) retries: VecDeque<(Instant, Task)>,
+    /// The latest judgements.
+    pub(super) judged: Judged,
+    /// What the cloud's answers have taught.
+    pub(super) learned: Learned,
     pub(super) view: View,
     pub(super) meter: Meter,
     /// Who looks at prompts of the page.
@@ -103,7 +111,7 @@ impl Hub {
     /// Runs until a drain is over or the process cannot go on.
     pub(super) async fn run(&mut self, mut ears: Ears, mut stop: watch::Receiver<bool>, drain: Duration) {
         let mut draining: Option<Instant> = None;
-        let mut tell_at = Instant::now();
+        let (mut tell_at, mut save_at) = (Instant::now(), Instant::now() + SAVE_EVERY);
         while self.fatal.is_none() && !self.over(draining, drain) {
             let wake = self.wake(tell_at, draining.map(|since| since + drain));
             tokio::select! {
@@ -136,7 +144,25 @@ impl Hub {
                 self.tell();
                 self.tell_notices();
             }
+            if Instant::now() >= save_at {
+                save_at = Instant::now() + SAVE_EVERY;
+                self.save_learned();
+            }
         }
+        if let Some(saving) = self.save_learned() {
+            let _ = saving.await;
+        }
+    }
+
+    /// Puts on disk what was learned since the last time, beside the loop: a sync may take long. What a crash takes is
+    /// learned again.
+    fn save_learned(&mut self) -> Option<tokio::task::JoinHandle<()>> {
+        let (path, bytes) = self.learned.snapshot(self.dispatcher.learned())?;
+        Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = write_synced(&path, &bytes) {
+                warn!(%error, "what was learned is not saved");
+            }
+        }))
     }
 
     fn over(&self, draining: Option<Instant>, drain: Duration) -> bool {
@@ -236,6 +262,9 @@ impl Hub {
         match query {
             Query::Status => {
                 let _ = reply.send(self.status());
+            }
+            Query::Explain(job) => {
+                let _ = reply.send(self.judged.explain(job));
             }
             Query::Drain => {
                 let _ = reply.send(serde_json::json!({ "draining": true }));

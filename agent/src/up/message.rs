@@ -91,6 +91,8 @@ pub(super) enum Query {
     Drop(JobId, OperatorDrop),
     /// An operator drops an outcome: nobody is sent it any more.
     Discard(DeviceId, JobId),
+    /// Why did a job take its way?
+    Explain(JobId),
 }
 
 /// Whether whoever asks may read prompts and answers.

@@ -16,6 +16,7 @@ mod front;
 mod gauges;
 mod hub;
 mod ingress;
+mod judged;
 mod lookup;
 mod message;
 mod model;
@@ -26,6 +27,8 @@ mod perform;
 mod queue;
 mod view;
 mod watchdog;
+
+pub(crate) use model::signals;
 
 use crate::cli::UpArgs;
 use crate::failure::Failure;

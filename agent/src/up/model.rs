@@ -4,7 +4,7 @@ use super::hub::Hub;
 use crate::engine::EngineReport;
 use crate::{memory, schema};
 use tidegate_core::{Completion, EngineFault, Event, Signals};
-use tidegate_engine::protocol::{self, Done, Fault, Stop};
+use tidegate_engine::protocol::{Done, Fault, Stop};
 use tidegate_schemas::{CardModel, Timing, Usage};
 
 impl Hub {
@@ -51,7 +51,7 @@ impl Hub {
         };
         let completion = Completion {
             body,
-            signals: signals(&done.signals),
+            signals: signals(done),
             usage: Usage { prompt_tokens: done.prompt_tokens, completion_tokens: done.completion_tokens },
             timing: Timing { prefill_ms: done.prefill_ms, decode_ms: done.decode_ms, ..Timing::default() },
         };
@@ -59,7 +59,9 @@ impl Hub {
     }
 }
 
-fn signals(from: &protocol::Signals) -> Signals {
+/// The signals of an answer as the core has them; the bytes of its prompt are the caller's to add.
+pub(crate) fn signals(done: &Done) -> Signals {
+    let from = &done.signals;
     Signals {
         sum_logprob: from.sum_logprob,
         min_logprob: from.min_logprob,
@@ -67,6 +69,19 @@ fn signals(from: &protocol::Signals) -> Signals {
         first_margin: from.first_margin,
         first_entropy: from.first_entropy,
         tokens: from.tokens,
+        low_logprob: from.low_logprob,
+        median_logprob: from.median_logprob,
+        second_margin: from.second_margin,
+        mean_margin: from.mean_margin,
+        min_margin: from.min_margin,
+        mean_entropy: from.mean_entropy,
+        max_entropy: from.max_entropy,
+        first_energy: from.first_energy,
+        mean_removed: from.mean_removed,
+        max_removed: from.max_removed,
+        forced: from.forced,
+        prompt_tokens: done.prompt_tokens,
+        prompt_bytes: 0,
     }
 }
 
@@ -74,6 +89,7 @@ fn engine_fault(fault: Fault) -> EngineFault {
     match fault {
         Fault::TooLong { tokens, context_tokens } => EngineFault::TooLong { tokens, context_tokens },
         Fault::Cut => EngineFault::Cut,
+        Fault::Hopeless { tokens } => EngineFault::Hopeless { tokens },
         Fault::Aborted => EngineFault::Aborted,
         Fault::Schema(why) | Fault::Other(why) => EngineFault::Other(why),
     }

@@ -10,7 +10,7 @@ use crate::schema;
 use bytes::Bytes;
 use tidegate_broker::{Ephemeral, Verdict};
 use tidegate_core::{Command, EngineFault, Event, Inference, Keepsake, Note, Ticket};
-use tidegate_engine::protocol::Run;
+use tidegate_engine::protocol::{Floor, Run};
 use tidegate_schemas::{
     DeviceId, Encoding, ErrorCode, ErrorFrame, Escalation, Frame, Input, JobId, Message, Prompt, Reply, Resolution,
     ResolvedOutcome, Role, Route, TraceParent,
@@ -52,7 +52,7 @@ impl Hub {
             }
             Command::Deliver { job, device } => self.deliver(job, &device),
             Command::Send { job, device, encoding, frame } => self.send(job, &device, encoding, &frame),
-            Command::Note(note) => self.note(&note),
+            Command::Note(note) => self.note(note),
         }
     }
 
@@ -199,8 +199,10 @@ impl Hub {
         let _ = self.hands.reports.send(Report::Event(event));
     }
 
-    fn note(&self, note: &Note) {
+    fn note(&mut self, note: Note) {
         match note {
+            Note::Judged { job, judgement, way, left_ms } => self.judged.add(job, judgement, way, left_ms),
+            Note::Labelled { task, signals, agree } => self.learned.label(&task, &signals, agree),
             Note::Refused { device, code } => info!(%device, %code, "refused"),
             Note::KeptLocal { job, reason } => debug!(%job, %reason, trace = self.trace(*job), "kept local"),
             Note::Escalated { job, reason } => info!(%job, %reason, trace = self.trace(*job), "escalated"),
@@ -244,5 +246,6 @@ pub(super) fn run(inference: &Inference) -> Run {
         schema: inference.task.schema.clone(),
         max_tokens: inference.task.max_tokens,
         stream: inference.stream,
+        floor: inference.floor.map(|floor| Floor { min_logprob: floor.min_logprob, sum_logprob: floor.sum_logprob }),
     }
 }

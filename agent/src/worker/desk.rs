@@ -4,7 +4,8 @@ use crate::engine::{EngineCommand, EngineReport};
 use crate::schema::{self, Checker};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
-use tidegate_core::Calibration;
+use tidegate_core::knowledge::Knowledge;
+use tidegate_core::{Calibration, Signals};
 use tidegate_engine::protocol::{Done, Fault, Stop};
 use tidegate_schemas::{
     Body, DeviceId, DeviceTopic, ErrorCode, Escalation, JobId, ModelName, OUTCOME_BYTES_MAX, Origin, Resolution,
@@ -53,7 +54,7 @@ struct Open {
 /// The table.
 pub(super) struct Desk {
     commands: mpsc::Sender<EngineCommand>,
-    calibrations: BTreeMap<TaskName, Calibration>,
+    calibrations: BTreeMap<TaskName, Knowledge>,
     slots: usize,
     child: Option<u64>,
     model: ModelName,
@@ -71,7 +72,7 @@ impl Desk {
     pub(super) fn new(
         commands: mpsc::Sender<EngineCommand>,
         slots: u32,
-        calibrations: BTreeMap<TaskName, Calibration>,
+        calibrations: BTreeMap<TaskName, Knowledge>,
     ) -> Self {
         Self {
             commands,
@@ -225,6 +226,8 @@ impl Desk {
         let key = self.running.remove(&run)?;
         let outcome = match fault {
             Fault::Cut => error(ErrorCode::Cut, "no valid ending within max_tokens"),
+            // A worker sets no floor.
+            Fault::Hopeless { .. } => error(ErrorCode::Unresolved, "the worker's engine gave up"),
             Fault::Aborted => error(ErrorCode::Expired, "the escalation expired at the worker"),
             Fault::TooLong { tokens, context_tokens } => {
                 let message = format!("prompt is {tokens} tokens, the worker's context window is {context_tokens}");
@@ -251,7 +254,7 @@ impl Desk {
         let is_error = matches!(outcome, ResolvedOutcome::Error { .. });
         let trace = open.escalation.prompt.traceparent.as_ref().map(tracing::field::display);
         info!(origin = %key.0, job = %key.1, is_error, trace, "resolved");
-        let confidence = done.filter(|_| !is_error).map(|done| self.confidence(&open.escalation.task.name, done));
+        let confidence = done.filter(|_| !is_error).map(|done| self.confidence(&open.escalation, done));
         let resolution = Resolution {
             v: version(),
             job: key.1,
@@ -270,9 +273,11 @@ impl Desk {
         self.remember(key.clone(), &open.escalation.device, &resolution);
     }
 
-    fn confidence(&self, task: &TaskName, done: &Done) -> f64 {
-        let raw = done.signals.sum_logprob.exp();
-        self.calibrations.get(task).map_or_else(|| Calibration::identity().apply(raw), |c| c.apply(raw)).get()
+    fn confidence(&self, escalation: &Escalation, done: &Done) -> f64 {
+        let prompt_bytes = u32::try_from(escalation.prompt.text_bytes()).unwrap_or(u32::MAX);
+        let signals = Signals { prompt_bytes, ..crate::up::signals(done) };
+        let known = self.calibrations.get(&escalation.task.name);
+        known.map_or_else(|| Calibration::identity().confidence(&signals), |known| known.confidence(&signals)).get()
     }
 
     fn remember(&mut self, key: Key, device: &DeviceId, resolution: &Resolution) {

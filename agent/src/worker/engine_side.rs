@@ -28,5 +28,6 @@ pub(super) fn run_of(job: JobId, escalation: &Escalation) -> Run {
         schema: task.schema.clone(),
         max_tokens: task.max_tokens.min(asked),
         stream: false,
+        floor: None,
     }
 }

@@ -94,6 +94,7 @@ impl Dispatcher {
             stored: false,
             timer: None,
             dead: None,
+            judgement: None,
             prompt: arrival.prompt,
         };
         job.work = self.work(&job);

@@ -3,12 +3,15 @@
 
 use super::{Dispatcher, Link};
 use crate::escalate::{Leg, Want};
+use crate::gain;
 use crate::job::{Case, Failure, Job, Otherwise, Stage};
+use crate::knowledge::Judgement;
 use crate::time::Now;
 use crate::{Command, Confidence, Dead, Note, OperatorDrop};
+use std::sync::Arc;
 use tidegate_schemas::{
     Answer, Body, DRAFT_BYTES_MAX, ErrorCode, Escalation, Frame, JobId, Reason, Resolution, ResolvedOutcome, Route,
-    Timing,
+    TaskName, Timing,
 };
 
 /// What an escalation takes on disk besides prompt, task and draft, in bytes: ids, numbers, keys.
@@ -39,7 +42,7 @@ impl Dispatcher {
             Otherwise::Answer(answer) => Some(answer.clone()),
             Otherwise::Run | Otherwise::Fail(_) => None,
         };
-        job.case = Some(Box::new(Case { reason, otherwise, leg: Leg::new(now), give_up }));
+        job.case = Some(Box::new(Case { reason, otherwise, leg: Leg::new(now), give_up, judgement: job.judgement }));
         self.counts.escalations += 1;
         self.enter(id, Stage::KeepingEscalation);
         self.out.push(Command::Note(Note::Escalated { job: id, reason }));
@@ -230,13 +233,37 @@ impl Dispatcher {
         };
         let took_ms = job.case.as_ref().and_then(|case| case.leg.took_ms(resolution.attempt, now));
         took_ms.into_iter().for_each(|ms| self.recent.add(ms));
-        match resolution.outcome {
-            ResolvedOutcome::Answer(_) => {
+        match &resolution.outcome {
+            ResolvedOutcome::Answer(body) => {
+                let label = label(job, body, resolution.confidence);
+                let task = Arc::clone(&job.task);
+                if let Some((judgement, agree, replaces)) = label {
+                    self.learn(&task.spec.name, &judgement, agree, resolution.confidence);
+                    if !replaces {
+                        return self.confirmed(id, now);
+                    }
+                }
+                let Some(job) = self.jobs.get(&id) else { return };
                 if let Some(answer) = cloud_answer(job, resolution, now) {
                     self.conclude(id, Frame::Answer(answer));
                 }
             }
             ResolvedOutcome::Error { .. } => self.silent(id, now),
+        }
+    }
+
+    /// The cloud answered otherwise and is less sure than the gateway: the local answer is final.
+    fn confirmed(&mut self, id: JobId, now: Now) {
+        let Some(case) = self.jobs.get_mut(&id).and_then(|job| job.case.take()) else { return };
+        self.without_cloud(id, case.otherwise, Reason::CloudLessSure, now);
+    }
+
+    fn learn(&mut self, task: &TaskName, judgement: &Judgement, agree: bool, cloud: Option<f64>) {
+        if let Some(sense) = self.senses.get_mut(task) {
+            sense.learn(judgement, agree, cloud);
+            self.counts.labels += 1;
+            let signals = judgement.signals;
+            self.out.push(Command::Note(Note::Labelled { task: task.clone(), signals, agree }));
         }
     }
 
@@ -262,6 +289,24 @@ impl Dispatcher {
             attempt: case.leg.attempt(),
             expires_in_ms: job.left_ms(now),
         })
+    }
+}
+
+/// What a resolution says about the local answer: how that was judged, whether both agree, whether the cloud's replaces
+/// it. None where there is no local answer to compare, or it was judged before a restart.
+fn label(job: &Job, body: &Body, confidence: Option<f64>) -> Option<(Judgement, bool, bool)> {
+    let case = job.case.as_deref()?;
+    let Otherwise::Answer(ours) = &case.otherwise else { return None };
+    let judgement = case.judgement?;
+    let agree = same(&ours.body, body);
+    Some((judgement, agree, agree || gain::replaces(ours.confidence, confidence)))
+}
+
+/// Whether two answers say the same: JSON by value, text but for case and the white space around it.
+fn same(a: &Body, b: &Body) -> bool {
+    match (a, b) {
+        (Body::Json(a), Body::Json(b)) => a == b,
+        _ => a.to_line().reveal().trim().to_lowercase() == b.to_line().reveal().trim().to_lowercase(),
     }
 }
 

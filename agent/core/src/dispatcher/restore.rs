@@ -9,7 +9,7 @@ use crate::job::{Case, Failure, Job, Otherwise, Plan, Stage};
 use crate::predict::Work;
 use crate::route::Cloud;
 use crate::seen::SeenFinal;
-use crate::site::{Consent, Provisional, Task};
+use crate::site::{Consent, Keep, Learning, Provisional, Task};
 use crate::time::Now;
 use std::sync::Arc;
 use tidegate_schemas::{ErrorCode, JobId, Reason, TaskName, TaskSpec};
@@ -57,7 +57,8 @@ impl Dispatcher {
         let reason = restored.escalation.reason;
         let otherwise = match (restored.provisional, reason) {
             (Some(answer), _) => Otherwise::Answer(answer),
-            (None, Reason::TooSlow | Reason::NoCapacity) => Otherwise::Run,
+            // Low confidence without an answer: it was given up while it was written.
+            (None, Reason::TooSlow | Reason::NoCapacity | Reason::LowConfidence) => Otherwise::Run,
             (None, _) => Otherwise::Fail(failure(reason)),
         };
         let bytes = record_bytes(job, &otherwise);
@@ -76,7 +77,7 @@ impl Dispatcher {
     fn open(&mut self, id: JobId, reason: Reason, otherwise: Otherwise, now: Now) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let give_up = job.deadline().unwrap_or_else(|| job.received.after(self.limits.cloud_wait_ms));
-        job.case = Some(Box::new(Case { reason, otherwise, leg: Leg::new(now), give_up }));
+        job.case = Some(Box::new(Case { reason, otherwise, leg: Leg::new(now), give_up, judgement: None }));
         self.enter(id, Stage::Escalated);
     }
 }
@@ -105,6 +106,7 @@ fn job(restored: Restored, task: Arc<Task>) -> Job {
         stored: false,
         timer: None,
         dead: None,
+        judgement: None,
     }
 }
 
@@ -118,5 +120,12 @@ fn gone(name: TaskName) -> Task {
     let spec =
         TaskSpec { name, sha256: String::new(), system: String::new(), schema: None, max_tokens: 1, max_bytes: 0 };
     let provisional = Provisional::Withhold;
-    Task { spec: Arc::new(spec), consent: Consent::Never, threshold: 0.0, provisional, expected_tokens: 1 }
+    Task {
+        spec: Arc::new(spec),
+        consent: Consent::Never,
+        keep: Keep::Threshold(0.0),
+        learning: Learning::Off,
+        provisional,
+        expected_tokens: 1,
+    }
 }

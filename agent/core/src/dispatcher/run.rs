@@ -3,11 +3,13 @@
 
 use super::{Dispatcher, Mode, Run};
 use crate::confidence::Confidence;
-use crate::event::{Completion, EngineFault};
+use crate::early::Floor;
+use crate::event::{Completion, EngineFault, Signals};
 use crate::job::{Failure, Job, Otherwise, Stage};
+use crate::knowledge::{Rule, Sense};
 use crate::predict::Measured;
 use crate::queue::Turn;
-use crate::route::{Local, Policy, Way, route};
+use crate::route::{Cloud, Doubt, Local, Policy, Way, route};
 use crate::site::Provisional;
 use crate::time::Now;
 use crate::{Command, Dead, Inference, Note};
@@ -66,6 +68,7 @@ impl Dispatcher {
 
     fn infer(&mut self, id: JobId, now: Now) {
         let Some(model) = self.engine.model.clone() else { return self.enter(id, Stage::Queued) };
+        let floor = self.floor(id, now);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.runs += 1;
         let inference = Inference {
@@ -74,6 +77,7 @@ impl Dispatcher {
             prompt: Arc::clone(&job.prompt),
             task: spec(job),
             stream: job.prompt.stream && job.structured(),
+            floor,
         };
         let run = Run { started: now, work: job.work, model, seq: 0, alone: job.suspect };
         self.engine.running.insert(id, run);
@@ -103,10 +107,9 @@ impl Dispatcher {
             decode_ms: completion.timing.decode_ms,
         };
         self.predictor.measure(&job.task.spec.name, measured);
-        let raw = completion.signals.sum_logprob.exp();
-        let calibration = self.calibration.get(&job.task.spec.name);
-        let confidence = calibration.map_or_else(|| Confidence::new(raw), |c| c.apply(raw));
-        let way = route(Local::Answer(confidence), self.policy(job, now));
+        let judged = self.judge(id, &completion.signals, now);
+        let Some((way, confidence)) = judged else { return };
+        let Some(job) = self.jobs.get(&id) else { return };
         let mut answer = answer(job, completion, confidence, &run, now);
         match way {
             Way::Keep(reason) | Way::Fail(reason) => {
@@ -121,9 +124,43 @@ impl Dispatcher {
         }
     }
 
+    /// What is thought of an answer, and what becomes of it.
+    fn judge(&mut self, id: JobId, signals: &Signals, now: Now) -> Option<(Way, Confidence)> {
+        let job = self.jobs.get(&id)?;
+        let mut policy = self.policy(job, now);
+        let prompt_bytes = u32::try_from(job.prompt.text_bytes()).unwrap_or(u32::MAX);
+        let (name, left_ms) = (job.task.spec.name.clone(), policy.left_ms);
+        let sense = self.senses.get_mut(&name)?;
+        let judgement = sense.judge(&Signals { prompt_bytes, ..*signals }, unit(id));
+        let audit = judgement.rule == Rule::Audit && matches!(policy.cloud, Cloud::LinkUp { .. });
+        policy.doubt = match (judgement.sure || judgement.rule == Rule::Audit, sense.worth(&judgement)) {
+            _ if audit => Doubt::Audit,
+            (true, _) => Doubt::None,
+            (false, true) => Doubt::Worth,
+            (false, false) => Doubt::NotWorth,
+        };
+        let way = route(Local::Answer(judgement.confidence), policy);
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.judgement = Some(judgement);
+        }
+        self.out.push(Command::Note(Note::Judged { job: id, judgement, way, left_ms }));
+        Some((way, judgement.confidence))
+    }
+
+    /// Where an answer is given up while it is written: only where the cloud can be asked at once, and where there is
+    /// time to run it here after all.
+    fn floor(&self, id: JobId, now: Now) -> Option<Floor> {
+        let job = self.jobs.get(&id).filter(|job| !job.here && job.runs == 0)?;
+        let Cloud::LinkUp { typical_ms } = self.cloud(&job.task, &job.prompt) else { return None };
+        let own_ms = self.predictor.own_ms(job.work);
+        let needs_ms = typical_ms?.saturating_mul(2).saturating_add(own_ms.saturating_mul(2));
+        let in_time = job.left_ms(now).is_none_or(|left_ms| left_ms > needs_ms);
+        self.senses.get(&job.task.spec.name).and_then(Sense::floor).filter(|_| in_time)
+    }
+
     fn policy(&self, job: &Job, now: Now) -> Policy {
         Policy {
-            threshold: job.task.threshold,
+            doubt: Doubt::Worth,
             provisional: if job.structured() { job.task.provisional } else { Provisional::Withhold },
             cloud: self.cloud(&job.task, &job.prompt),
             left_ms: job.left_ms(now),
@@ -145,6 +182,7 @@ impl Dispatcher {
                 let message = format!("no valid ending within {} tokens", job.max_tokens());
                 (Reason::NoValidEnding, ErrorCode::Cut, message)
             }
+            EngineFault::Hopeless { .. } => return self.escalate_unrun(id, Reason::LowConfidence, now),
             EngineFault::Aborted => {
                 (Reason::EngineFailed, ErrorCode::Unresolved, "the engine stopped the inference".to_owned())
             }
@@ -197,6 +235,15 @@ impl Dispatcher {
         let message = format!("{} attempts did not end, limit is {}", job.runs, self.limits.attempts_max);
         self.nothing_local(id, Reason::EngineFailed, Failure { code: ErrorCode::Dead, message }, now);
     }
+}
+
+/// A number in 0..1 from a job's number (SplitMix64, Steele et al. 2014): no device chooses those, and a test can repeat
+/// them.
+fn unit(job: JobId) -> f64 {
+    let mut z = job.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// The task for the engine, with the smaller `max_tokens` of task and prompt.

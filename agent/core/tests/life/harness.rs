@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tidegate_core::knowledge::Knowledge;
 use tidegate_core::{
-    Arrival, Bridge, Calibration, Command, Completion, Consent, Dispatcher, Event, Limits, Now, Provisional, Signals,
-    Site, Task, Ticket,
+    Arrival, Bridge, Calibration, Command, Completion, Consent, Dispatcher, Event, Keep, Learning, Limits, Now,
+    Provisional, Signals, Site, Task, Ticket,
 };
 use tidegate_schemas::{
     Answer, Body, Control, ControlOp, DeadlineMs, Encoding, ErrorCode, Escalation, Frame, JobId, Origin, Prompt,
@@ -28,7 +29,14 @@ fn site(limits: Limits) -> Site {
     };
     let task = |name: &str, consent: Consent| {
         let spec = Arc::new(spec(name));
-        let task = Task { spec, consent, threshold: 0.8, provisional: Provisional::Give, expected_tokens: 10 };
+        let task = Task {
+            spec,
+            consent,
+            keep: Keep::Threshold(0.8),
+            learning: Learning::On { audit_share: 0.0 },
+            provisional: Provisional::Give,
+            expected_tokens: 10,
+        };
         (name.parse().unwrap(), task)
     };
     Site {
@@ -48,10 +56,20 @@ impl Life {
     pub(crate) fn with(limits: Limits) -> Self {
         let core = Dispatcher::new(
             site(limits),
-            BTreeMap::from([("open".parse().unwrap(), Calibration::identity())]),
+            BTreeMap::from([("open".parse().unwrap(), Calibration::identity().into())]),
             JobId(1),
         );
         Self { core, now: Now(10_000), tickets: 0 }
+    }
+
+    /// One whose tasks know and wish this.
+    pub(crate) fn knowing(known: Knowledge, keep: Keep, learning: Learning) -> Self {
+        let mut site = site(Limits { slots: 1, ..Limits::default() });
+        for task in site.tasks.values_mut() {
+            (task.keep, task.learning) = (keep, learning);
+        }
+        let known = ["open", "closed"].map(|name| (name.parse().unwrap(), known.clone()));
+        Self { core: Dispatcher::new(site, known.into(), JobId(1)), now: Now(10_000), tickets: 0 }
     }
 
     pub(crate) fn up(mut self) -> Self {
@@ -90,6 +108,7 @@ impl Life {
             first_margin: 0.0,
             first_entropy: 0.0,
             tokens: 10,
+            ..Signals::default()
         };
         let usage = Usage { prompt_tokens: 20, completion_tokens: 10 };
         let timing = Timing { prefill_ms: 40, decode_ms: 100, ..Timing::default() };
@@ -103,13 +122,17 @@ impl Life {
     }
 
     pub(crate) fn resolve(&mut self, job: JobId, outcome: ResolvedOutcome) -> Vec<Command> {
+        self.resolve_as(job, outcome, 0.95)
+    }
+
+    pub(crate) fn resolve_as(&mut self, job: JobId, outcome: ResolvedOutcome, confidence: f64) -> Vec<Command> {
         self.feed(Event::Resolved(Box::new(Resolution {
             v: 1,
             job,
             origin: site(Limits::default()).origin,
             attempt: 1,
             outcome,
-            confidence: Some(0.95),
+            confidence: Some(confidence),
             model: "cloud".parse().unwrap(),
             usage: Usage::default(),
             timing: Timing::default(),

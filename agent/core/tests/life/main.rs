@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod doubt;
 mod harness;
 
 use harness::{Life, answer, code, deadline, escalates, kept, outcome, prompt, published, refused, runs};

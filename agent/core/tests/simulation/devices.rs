@@ -4,7 +4,7 @@ use crate::world::{Due, World};
 use rand::Rng;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tidegate_core::{Arrival, Bridge, Consent, Event, Limits, Provisional, Site, Task, Ticket};
+use tidegate_core::{Arrival, Bridge, Consent, Event, Keep, Learning, Limits, Provisional, Site, Task, Ticket};
 use tidegate_schemas::{
     Control, ControlOp, DeadlineMs, DeviceId, Encoding, Input, Origin, Priority, Prompt, PromptText, TaskName, TaskSpec,
 };
@@ -79,7 +79,17 @@ pub(crate) fn site() -> Site {
         max_bytes: 4096,
     };
     let make = |name: &str, consent: Consent, provisional: Provisional| {
-        (task(name), Task { spec: Arc::new(spec(name)), consent, threshold: 0.8, provisional, expected_tokens: 8 })
+        (
+            task(name),
+            Task {
+                spec: Arc::new(spec(name)),
+                consent,
+                keep: Keep::Threshold(0.8),
+                learning: Learning::On { audit_share: 0.0 },
+                provisional,
+                expected_tokens: 8,
+            },
+        )
     };
     Site {
         origin: Origin { site: "plant".parse().unwrap(), gateway: "g1".parse().unwrap() },

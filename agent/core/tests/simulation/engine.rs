@@ -119,6 +119,7 @@ impl World {
             first_margin: 0.5,
             first_entropy: 0.5,
             tokens: 6,
+            ..Signals::default()
         };
         let usage = Usage { prompt_tokens: 40, completion_tokens: 6 };
         let timing = Timing { prefill_ms: self.rng.random_range(10..300), decode_ms: 600, ..Timing::default() };

@@ -256,5 +256,5 @@ impl World {
 
 fn fresh(next_job: JobId) -> Dispatcher {
     let calibration = [(devices::task("open"), Calibration::new(vec![(0.0, 0.0), (0.5, 0.4), (1.0, 0.95)]).unwrap())];
-    Dispatcher::new(devices::site(), calibration.into(), next_job)
+    Dispatcher::new(devices::site(), calibration.map(|(task, map)| (task, map.into())).into(), next_job)
 }

@@ -40,6 +40,7 @@ pub fn system_run(job: u64, system: &str, text: &str, max_tokens: u32) -> Run {
         schema: None,
         max_tokens,
         stream: false,
+        floor: None,
     }
 }
 

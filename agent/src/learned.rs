@@ -1,0 +1,230 @@
+//! What a gateway has learned while it ran: a versioned JSON file in the data directory, replaced whole and synced. It
+//! holds numbers only: the corrected line of each task, what the cloud is worth, and the labels that the cloud's answers
+//! gave, for `calibrate --from-escalations`. Invariants: a file for another model, or one that cannot be true, is set
+//! aside with the reason and learning starts anew; at most [`LABELS_MAX`] labels per task are held, the newest.
+
+use crate::calibration::Worth;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use tidegate_core::Signals;
+use tidegate_core::features::{FEATURES, Features};
+use tidegate_core::gain::Gain;
+use tidegate_core::knowledge::Knowledge;
+use tidegate_core::learn::Learner;
+use tidegate_schemas::TaskName;
+use tracing::warn;
+
+/// Name of the file in the data directory.
+pub(crate) const NAME: &str = "learned.json";
+/// Version of the file.
+const VERSION: u32 = 1;
+/// Most labels of a task: a fit from so many is as good as from more, and they cost half a KiB each.
+const LABELS_MAX: usize = 2_000;
+/// Largest file, in bytes: as many labels of some dozens of tasks.
+const BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct File {
+    v: u32,
+    model_sha256: String,
+    tasks: BTreeMap<TaskName, Entry>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Entry {
+    line: Option<([f64; 6], u64)>,
+    gain: Option<Worth>,
+    labels: VecDeque<Label>,
+}
+
+/// An answer of ours that the cloud answered too.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Label {
+    /// Its features, in the core's order.
+    pub(crate) features: Vec<f64>,
+    /// Least and summed log-probability.
+    pub(crate) logprobs: (f64, f64),
+    /// Whether the cloud said the same.
+    pub(crate) agree: bool,
+}
+
+impl Label {
+    /// The features, if they are this program's.
+    pub(crate) fn features(&self) -> Option<Features> {
+        Features::from_values(<[f64; FEATURES]>::try_from(self.features.clone()).ok()?)
+    }
+}
+
+/// What is learned, and where it is kept.
+#[derive(Debug)]
+pub(crate) struct Learned {
+    path: PathBuf,
+    model_sha256: String,
+    tasks: BTreeMap<TaskName, Entry>,
+    changed: bool,
+}
+
+impl Learned {
+    /// What was learned in this data directory about this model; nothing where there is none or it cannot be used.
+    pub(crate) fn open(data_dir: &Path, model_sha256: &str) -> Self {
+        let path = data_dir.join(NAME);
+        let tasks = match read(&path) {
+            Ok((sha256, tasks)) if sha256 == model_sha256 => tasks,
+            Ok(_) => BTreeMap::new(),
+            Err(why) => {
+                let aside = path.with_extension("broken");
+                if path.exists() {
+                    warn!(file = %path.display(), %why, "what was learned cannot be used, learning starts anew");
+                    let _ = fs::rename(&path, aside);
+                }
+                BTreeMap::new()
+            }
+        };
+        Self { path, model_sha256: model_sha256.to_owned(), tasks, changed: false }
+    }
+
+    /// Puts what was learned on what the calibration says.
+    pub(crate) fn apply(&self, known: &mut BTreeMap<TaskName, Knowledge>) {
+        for (task, entry) in &self.tasks {
+            let learner = entry.line.and_then(|(parts, labels)| Learner::from_parts(parts, labels));
+            let gain = entry.gain.and_then(|worth| Gain::from_parts(worth.mends, worth.breaks));
+            if let (Some(learner), Some(gain), Some(of_task)) = (learner, gain, known.remove(task)) {
+                known.insert(task.clone(), of_task.with_learned(learner, gain));
+            }
+        }
+    }
+
+    /// The cloud answered too. Broken signals teach nothing.
+    pub(crate) fn label(&mut self, task: &TaskName, signals: &Signals, agree: bool) {
+        let Some(features) = Features::of(signals) else { return };
+        let labels = &mut self.tasks.entry(task.clone()).or_default().labels;
+        if labels.len() == LABELS_MAX {
+            labels.pop_front();
+        }
+        let logprobs = (signals.min_logprob, signals.sum_logprob);
+        labels.push_back(Label { features: features.get().to_vec(), logprobs, agree });
+        self.changed = true;
+    }
+
+    /// The bytes to write, where anything changed since the last call.
+    pub(crate) fn snapshot(&mut self, learned: BTreeMap<TaskName, (Learner, Gain)>) -> Option<(PathBuf, Vec<u8>)> {
+        if !std::mem::take(&mut self.changed) {
+            return None;
+        }
+        for (task, (learner, gain)) in learned {
+            if let Some(entry) = self.tasks.get_mut(&task) {
+                (entry.line, entry.gain) = (Some(learner.parts()), Some(gain.into()));
+            }
+        }
+        let file = File { v: VERSION, model_sha256: self.model_sha256.clone(), tasks: std::mem::take(&mut self.tasks) };
+        let bytes = serde_json::to_vec(&file).ok();
+        self.tasks = file.tasks;
+        Some((self.path.clone(), bytes?))
+    }
+}
+
+/// The labels of a task, and the model they are of.
+pub(crate) fn labels(data_dir: &Path, task: &TaskName) -> Result<(String, Vec<Label>), String> {
+    let (sha256, mut tasks) = read(&data_dir.join(NAME))?;
+    Ok((sha256, tasks.remove(task).map(|entry| entry.labels.into()).unwrap_or_default()))
+}
+
+fn read(path: &Path) -> Result<(String, BTreeMap<TaskName, Entry>), String> {
+    let bytes = fs::metadata(path).map_err(|e| e.to_string())?.len();
+    if bytes > BYTES_MAX {
+        return Err(format!("{bytes} bytes, limit is {BYTES_MAX}"));
+    }
+    let file: File = serde_json::from_slice(&fs::read(path).map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+    if file.v != VERSION {
+        return Err(format!("version is {}, this program reads {VERSION}", file.v));
+    }
+    for (task, entry) in &file.tasks {
+        if entry.line.is_some_and(|(parts, labels)| Learner::from_parts(parts, labels).is_none()) {
+            return Err(format!("task {task}: its line cannot be"));
+        }
+        if entry.labels.len() > LABELS_MAX || entry.labels.iter().any(|label| label.features().is_none()) {
+            return Err(format!("task {task}: its labels cannot be"));
+        }
+    }
+    Ok((file.model_sha256, file.tasks))
+}
+
+/// Replaces a file whole: written beside it, synced, renamed, and the directory synced.
+///
+/// # Errors
+/// What the disk says; the old file stands then.
+pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let part = path.with_extension("part");
+    let mut file = fs::File::create(&part)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&part, path)?;
+    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use tidegate_core::{Calibration, Confidence};
+
+    fn signals() -> Signals {
+        Signals { sum_logprob: -0.5, min_logprob: -0.4, mean_logprob: -0.1, tokens: 5, ..Signals::default() }
+    }
+
+    fn task() -> TaskName {
+        "intent".parse().unwrap()
+    }
+
+    fn written(folder: &Path) -> Learner {
+        let mut learned = Learned::open(folder, "aa");
+        let mut learner = Learner::default();
+        for _ in 0..200 {
+            learned.label(&task(), &signals(), false);
+            learner.learn(Confidence::new(0.9), false, 1.0);
+        }
+        let (path, bytes) = learned.snapshot([(task(), (learner, Gain::default()))].into()).unwrap();
+        write_synced(&path, &bytes).unwrap();
+        assert!(learned.snapshot(BTreeMap::new()).is_none(), "nothing changed since");
+        learner
+    }
+
+    #[test]
+    fn what_was_learned_comes_back_for_the_same_model_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let learner = written(folder.path());
+        let known = || BTreeMap::from([(task(), Knowledge::from(Calibration::identity()))]);
+        let mut same = known();
+        Learned::open(folder.path(), "aa").apply(&mut same);
+        let restored = same[&task()].learned().0;
+        assert_eq!(restored.correct(Confidence::new(0.9)), learner.correct(Confidence::new(0.9)));
+        let mut other = known();
+        Learned::open(folder.path(), "bb").apply(&mut other);
+        assert_eq!(other[&task()].learned().0, Learner::default());
+        let (sha256, labels) = labels(folder.path(), &task()).unwrap();
+        assert_eq!((sha256.as_str(), labels.len()), ("aa", 200));
+    }
+
+    #[test]
+    fn a_broken_file_is_set_aside_and_learning_starts_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(NAME), "{\"v\":1,").unwrap();
+        let mut known = BTreeMap::from([(task(), Knowledge::from(Calibration::identity()))]);
+        Learned::open(folder.path(), "aa").apply(&mut known);
+        assert_eq!(known[&task()].learned().0.labels(), 0);
+        assert!(folder.path().join("learned.broken").exists() && !folder.path().join(NAME).exists());
+    }
+
+    #[test]
+    fn labels_are_bounded_and_broken_signals_teach_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut learned = Learned::open(folder.path(), "aa");
+        learned.label(&task(), &Signals { sum_logprob: f64::NAN, ..signals() }, true);
+        assert!(learned.snapshot(BTreeMap::new()).is_none());
+        (0..LABELS_MAX + 10).for_each(|_| learned.label(&task(), &signals(), true));
+        assert_eq!(learned.tasks[&task()].labels.len(), LABELS_MAX);
+    }
+}
