@@ -8,6 +8,7 @@
 mod alone;
 mod bridge;
 mod clock;
+mod confidence;
 mod demo;
 mod device;
 mod door;
@@ -64,6 +65,26 @@ enum Rig {
     Conformance(door::conformance::Options),
     /// Identities, actions and topics, tried from outside.
     Access(door::access::Options),
+    /// Runs prompts through a model once and keeps what the logits said, for the rigs about confidence.
+    Signals(confidence::signals::Options),
+    /// Whether a stated confidence is true, and ranks better than each single signal.
+    Confidence(confidence::calibrated::Options),
+    /// How often a promised share of wrong answers is broken.
+    Guarantee(confidence::guarantee::Options),
+    /// Gateway and cloud together, against the cloud alone and other routers.
+    Cascade(confidence::cascade::Options),
+    /// Whether an escalated share is held.
+    Budget(confidence::budget::Options),
+    /// What stopping a hopeless answer saves.
+    Early(confidence::early::Options),
+    /// Learning while running, against the best threshold in hindsight.
+    Learning(confidence::learning::Options),
+    /// How far predicted times are off, under load and speed changes.
+    Predict(confidence::predict::Options),
+    /// How many deadlines are met, against policies that do not weigh slack.
+    Deadline(confidence::deadline::Options),
+    /// Gateway and cloud against the cloud alone, over longer and longer links.
+    Wan(confidence::wan::Options),
     /// Accuracy, speed and size of model files.
     Models(models::Options),
     /// Power cuts: every state that one may leave of a recorded store, and of the gateway under load.
@@ -106,6 +127,16 @@ fn main() -> ExitCode {
         Rig::Fair(options) => door::fair::run(&options),
         Rig::Conformance(options) => door::conformance::run(&options),
         Rig::Access(options) => door::access::run(&options),
+        Rig::Signals(options) => confidence::signals::run(&options),
+        Rig::Confidence(options) => confidence::calibrated::run(&options),
+        Rig::Guarantee(options) => confidence::guarantee::run(&options),
+        Rig::Cascade(options) => confidence::cascade::run(&options),
+        Rig::Budget(options) => confidence::budget::run(&options),
+        Rig::Early(options) => confidence::early::run(&options),
+        Rig::Learning(options) => confidence::learning::run(&options),
+        Rig::Predict(options) => confidence::predict::run(&options),
+        Rig::Deadline(options) => confidence::deadline::run(&options),
+        Rig::Wan(options) => confidence::wan::run(&options),
         Rig::Models(options) => models::run(&options),
         Rig::PowerCut(options) => store::power_cut::run(&options),
         Rig::Kill(options) => store::kill::run(&options),

@@ -116,7 +116,12 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 
 /// The last line: the figure nearest to its bar, and whether all bars hold.
 pub(crate) fn last_line(rig: &str, checks: &[Check]) -> String {
-    let nearest = checks.iter().max_by(|a, b| a.strain().total_cmp(&b.strain()));
+    // A broken bar comes first, also one at zero, to which nothing has a ratio.
+    let order = |check: &Check| (!check.passes(), check.strain());
+    let nearest = checks.iter().max_by(|a, b| {
+        let (a, b) = (order(a), order(b));
+        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+    });
     let Some(check) = nearest else { return format!("{rig}: 0 figures (bar 1) FAIL") };
     format!("{rig}: {:.2} {} (bar {:.2}) {}", check.figure, check.unit, check.bar, check.verdict())
 }

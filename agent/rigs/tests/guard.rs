@@ -28,7 +28,7 @@ const ONLY_IN: [(&str, &str); 5] = [
 const MAY_KNOW: [(&str, &[&str]); 3] = [
     ("schemas", &[]),
     ("agent", &["tidegate-schemas", "tidegate-broker", "tidegate-core", "tidegate-spool", "tidegate-engine"]),
-    ("agent/rigs", &["tidegate-schemas", "tidegate-spool", "tidegate-engine"]),
+    ("agent/rigs", &["tidegate-schemas", "tidegate-core", "tidegate-spool", "tidegate-engine"]),
 ];
 /// What may stand at the top, besides dot-files and what git ignores.
 const TOP: [&str; 12] = [
