@@ -10,6 +10,8 @@ const MENDS: (f64, f64) = (7.0, 10.0);
 const BREAKS: (f64, f64) = (1.0, 20.0);
 /// Evidence beyond so many answers fades out.
 const EVIDENCE_MAX: f64 = 2_000.0;
+/// Fewest answers from which the rates are taken as measured.
+const MEASURED_MIN: f64 = 100.0;
 /// A resolution replaces an answer only where it is surer by at least this: equal confidence is no reason to change.
 const SURER_BY: f64 = 0.0;
 
@@ -87,6 +89,12 @@ impl Gain {
     #[must_use]
     pub fn breaks(&self) -> f64 {
         self.breaks.get()
+    }
+
+    /// Whether enough is known to act on it: what is only believed beforehand overrules nobody's threshold.
+    #[must_use]
+    pub fn is_measured(&self) -> bool {
+        self.mends.all + self.breaks.all >= MENDS.1 + BREAKS.1 + MEASURED_MIN
     }
 
     /// Expected change of P(right) by the hop, -1 to 1.

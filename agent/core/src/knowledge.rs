@@ -196,7 +196,7 @@ impl Sense {
     pub(crate) fn worth(&self, judgement: &Judgement) -> bool {
         match judgement.rule {
             Rule::Guarantee | Rule::Unsupported | Rule::Audit => true,
-            Rule::Threshold | Rule::Share | Rule::ShareSpent => judgement.gain > 0.0,
+            Rule::Threshold | Rule::Share | Rule::ShareSpent => judgement.gain > 0.0 || !self.known.gain.is_measured(),
         }
     }
 
