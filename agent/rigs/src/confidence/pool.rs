@@ -35,8 +35,6 @@ pub(crate) struct Sample {
     pub(crate) features: Option<Features>,
     pub(crate) cloud_right: bool,
     pub(crate) agree: bool,
-    /// Probability that the cloud's model gave its own answer.
-    pub(crate) cloud_product: f64,
     pub(crate) cloud_wall_us: u64,
     pub(crate) cloud_tokens: u32,
 }
@@ -105,7 +103,6 @@ fn joined(edge: File, cloud: &File) -> anyhow::Result<Vec<Sample>> {
             features: Features::of(&signals),
             cloud_right: other.right,
             agree: row.answer == other.answer,
-            cloud_product: other.signals.map_or(0.0, |s| s.sum_logprob.exp()),
             cloud_wall_us: other.wall_us,
             cloud_tokens: other.tokens,
             row,
