@@ -11,7 +11,7 @@ const LEAST: usize = 20;
 /// Factor of the interval before anything was measured.
 const WIDE: f64 = 3.0;
 /// How much better the chance elsewhere must be before a prompt changes its place: predictions this near are equal.
-const MARGIN: f64 = 0.005;
+const MARGIN: f64 = 0.1;
 
 /// A predicted time, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
