@@ -26,7 +26,7 @@ fn human(told: &Value) -> String {
     let _ = writeln!(text, "rule        {}", word("rule"));
     let _ = writeln!(text, "confidence  {} (shipped {})", shown("confidence"), shown("shipped"));
     let _ = writeln!(text, "needed      {}", shown("threshold"));
-    let _ = writeln!(text, "gain        {} expected from the cloud", shown("gain"));
+    let _ = writeln!(text, "gain        {} expected from the cloud, at a price of {}", shown("gain"), shown("price"));
     let left = told["left_ms"].as_u64().map_or_else(|| "no deadline".to_owned(), |ms| format!("{ms} ms left"));
     let _ = writeln!(text, "deadline    {left}");
     let signals = &told["signals"];
@@ -53,13 +53,18 @@ mod tests {
     fn a_person_reads_numbers_and_rules() {
         let told = serde_json::json!({
             "job": 7, "way": "escalate", "reason": "low_confidence", "rule": "under the configured threshold",
-            "confidence": 0.42, "shipped": 0.5, "threshold": 0.8, "gain": 0.31, "left_ms": null,
+            "confidence": 0.42, "shipped": 0.5, "threshold": 0.8, "gain": 0.31, "price": 0.1, "left_ms": null,
             "signals": { "sum_logprob": -1.0, "tokens": 4, "forced": 2 }
         });
         let text = human(&told);
-        for part in
-            ["escalate (low_confidence)", "0.4200 (shipped 0.5000)", "needed      0.8000", "no deadline", "least none"]
-        {
+        for part in [
+            "escalate (low_confidence)",
+            "0.4200 (shipped 0.5000)",
+            "needed      0.8000",
+            "no deadline",
+            "a price of 0.1000",
+            "least none",
+        ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
     }

@@ -110,6 +110,10 @@ pub enum Reason {
     CloudAnswered,
     /// The cloud was less sure than the gateway.
     CloudLessSure,
+    /// The budget of escalations is nearly spent, and what the cloud may mend is worth less than its price.
+    TooDear,
+    /// The machine is to be spared: too hot, throttled, or low on battery.
+    Strained,
     /// A word of a newer version.
     #[serde(other)]
     Other,
@@ -134,6 +138,8 @@ impl Reason {
             Self::OutboxFull => "outbox_full",
             Self::CloudAnswered => "cloud_answered",
             Self::CloudLessSure => "cloud_less_sure",
+            Self::TooDear => "too_dear",
+            Self::Strained => "strained",
             Self::Other => "other",
         }
     }

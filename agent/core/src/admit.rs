@@ -1,8 +1,10 @@
 //! May this prompt come in, and where does it go: run here, escalate at once, or be refused with a reason. Invariant:
 //! what is admitted fits every limit, so an accepted prompt never has to be dropped.
 
+use crate::interval::{Interval, Place, place};
 use crate::route::Cloud;
 use crate::site::Limits;
+use crate::strain::Strain;
 use tidegate_schemas::{ErrorCode, PROMPT_BYTES_MAX, Reason};
 
 /// Shortest time that a device is asked to wait before it tries again, in milliseconds.
@@ -12,7 +14,7 @@ const RETRY_MS_MIN: u64 = 1_000;
 const RETRY_MS_MAX: u64 = 60_000;
 
 /// What is asked of the gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Asked {
     /// Bytes of the payload.
     pub bytes: u32,
@@ -20,8 +22,10 @@ pub struct Asked {
     pub deadline_ms: Option<u64>,
     /// Predicted wait for a slot, in milliseconds.
     pub wait_ms: u64,
-    /// Predicted time in the slot, in milliseconds.
-    pub own_ms: u64,
+    /// Predicted time until the answer of this gateway, wait included.
+    pub here: Interval,
+    /// Whether the machine is to be spared.
+    pub strain: Option<Strain>,
 }
 
 /// What is accepted and has no outcome yet.
@@ -70,13 +74,23 @@ pub fn admit(asked: Asked, occupied: Occupied, limits: &Limits, cloud: Cloud) ->
         let retry_after_ms = Some(asked.wait_ms.clamp(RETRY_MS_MIN, RETRY_MS_MAX));
         return Admission::Refuse(Refusal { code: ErrorCode::Busy, message, retry_after_ms });
     }
-    let predicted_ms = asked.wait_ms.saturating_add(asked.own_ms);
-    match asked.deadline_ms {
-        Some(left_ms) if predicted_ms > left_ms && cloud.helps_within(left_ms) => {
-            Admission::EscalateNow(Reason::TooSlow)
-        }
-        _ => Admission::RunHere,
+    match elsewhere(asked.here, cloud, asked.deadline_ms, asked.strain) {
+        Some(reason) => Admission::EscalateNow(reason),
+        None => Admission::RunHere,
     }
+}
+
+/// Why a prompt is better sent to the cloud than run here, if so: the cloud is the likelier to be in time, or this
+/// machine is to be spared and the cloud is as likely.
+#[must_use]
+pub fn elsewhere(here: Interval, cloud: Cloud, left_ms: Option<u64>, strain: Option<Strain>) -> Option<Reason> {
+    let there = cloud.reach()?;
+    let left = left_ms.map(|ms| ms as f64);
+    if place(here, Some(there), left) == Place::Cloud {
+        return Some(Reason::TooSlow);
+    }
+    let as_likely = left.is_none_or(|left| there.chance(left) >= here.chance(left));
+    (strain.is_some() && as_likely).then_some(Reason::Strained)
 }
 
 /// Which limit is reached, in words.
@@ -103,9 +117,14 @@ fn full(asked: Asked, occupied: Occupied, limits: &Limits) -> Option<String> {
 mod tests {
     use super::*;
 
-    const ASKED: Asked = Asked { bytes: 100, deadline_ms: Some(5_000), wait_ms: 1_000, own_ms: 500 };
+    const ASKED: Asked =
+        Asked { bytes: 100, deadline_ms: Some(5_000), wait_ms: 1_000, here: exactly(1_500), strain: None };
     const FREE: Occupied = Occupied { entries: 0, bytes: 0, device_entries: 0, device_bytes: 0 };
-    const UP: Cloud = Cloud::LinkUp { typical_ms: Some(2_000) };
+    const UP: Cloud = Cloud::LinkUp { reach: Some(exactly(2_000)) };
+
+    const fn exactly(ms: u64) -> Interval {
+        Interval { low_ms: ms as f64, mid_ms: ms as f64, high_ms: ms as f64 }
+    }
 
     fn limits() -> Limits {
         Limits {
@@ -120,7 +139,7 @@ mod tests {
     #[test]
     fn a_predicted_time_past_the_deadline_escalates_where_that_helps() {
         let check = |wait_ms: u64, deadline_ms: Option<u64>, cloud: Cloud, expect: Admission| {
-            let got = admit(Asked { wait_ms, deadline_ms, ..ASKED }, FREE, &limits(), cloud);
+            let got = admit(Asked { here: exactly(wait_ms + 500), deadline_ms, ..ASKED }, FREE, &limits(), cloud);
             assert_eq!(got, expect, "{wait_ms} {deadline_ms:?} {cloud:?}");
         };
         let slow = Admission::EscalateNow(Reason::TooSlow);
@@ -131,7 +150,31 @@ mod tests {
         check(4_501, Some(5_000), Cloud::LocalOnly, Admission::RunHere);
         check(4_501, Some(5_000), Cloud::NoCloud, Admission::RunHere);
         check(4_501, Some(1_999), UP, Admission::RunHere);
-        check(4_501, Some(1_999), Cloud::LinkUp { typical_ms: None }, slow);
+        check(4_501, Some(1_999), Cloud::LinkUp { reach: None }, slow);
+    }
+
+    #[test]
+    fn a_strained_machine_gives_work_away_where_the_cloud_is_as_good() {
+        let check = |deadline_ms: Option<u64>, cloud: Cloud, expect: Admission| {
+            let asked = Asked { deadline_ms, strain: Some(Strain::Heat), ..ASKED };
+            assert_eq!(admit(asked, FREE, &limits(), cloud), expect, "{deadline_ms:?} {cloud:?}");
+        };
+        let away = Admission::EscalateNow(Reason::Strained);
+        check(None, UP, away.clone());
+        check(Some(5_000), UP, away);
+        check(Some(1_800), UP, Admission::RunHere);
+        check(None, Cloud::LocalOnly, Admission::RunHere);
+        check(None, Cloud::NoCloud, Admission::RunHere);
+        check(None, Cloud::LinkDown, Admission::RunHere);
+    }
+
+    #[test]
+    fn spread_counts_and_not_the_middle_alone() {
+        let wide = Interval { low_ms: 1_000.0, mid_ms: 2_000.0, high_ms: 9_000.0 };
+        let asked = Asked { here: wide, deadline_ms: Some(3_000), ..ASKED };
+        assert_eq!(admit(asked, FREE, &limits(), UP), Admission::EscalateNow(Reason::TooSlow));
+        let spread = Cloud::LinkUp { reach: Some(Interval { high_ms: 12_000.0, ..wide }) };
+        assert_eq!(admit(asked, FREE, &limits(), spread), Admission::RunHere);
     }
 
     #[test]

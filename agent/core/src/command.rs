@@ -172,6 +172,8 @@ pub enum Note {
         /// Whether both say the same.
         agree: bool,
     },
+    /// The machine is to be spared from now on, or no longer.
+    Strain(Option<crate::strain::Strain>),
     /// An answer was kept.
     KeptLocal {
         /// The job.

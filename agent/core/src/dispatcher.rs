@@ -10,6 +10,7 @@ mod end;
 mod look;
 mod restore;
 mod run;
+mod times;
 
 pub use look::{Standing, Whereabouts};
 
@@ -20,16 +21,19 @@ use crate::knowledge::{Knowledge, Sense};
 use crate::learn::Learner;
 use crate::load::LoadView;
 use crate::predict::{Predictor, Work};
+use crate::price::Price;
 use crate::queue::Waiting;
 use crate::risk::Unsupported;
 use crate::route::Cloud;
 use crate::seen::Seen;
 use crate::site::{Bridge, Consent, Limits, Site, Task};
+use crate::strain::Strain;
 use crate::time::Now;
 use crate::{Calibration, Command, Event};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tidegate_schemas::{DeviceId, JobId, ModelName, Origin, Prompt, TaskName};
+use times::Times;
 
 /// Whether the central broker can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +54,8 @@ enum Mode {
 struct Run {
     started: Now,
     work: Work,
+    /// How long it was thought to take, in milliseconds.
+    predicted_ms: u64,
     model: ModelName,
     seq: u32,
     alone: bool,
@@ -85,6 +91,9 @@ pub struct Dispatcher {
     waiting: Waiting,
     engine: Engine,
     predictor: Predictor,
+    times: Times,
+    price: Price,
+    strain: Option<Strain>,
     seen: Seen,
     link: Link,
     recent: Recent,
@@ -111,6 +120,9 @@ impl Dispatcher {
         let expected = site.tasks.iter().map(|(name, task)| (name.clone(), task.expected_tokens));
         Self {
             predictor: Predictor::new(expected),
+            times: Times::default(),
+            price: Price::new(site.limits.escalations_per_hour),
+            strain: None,
             seen: Seen::new(site.limits.seen_keep_ms, site.limits.seen_per_device_max),
             origin: site.origin,
             default_task: site.default_task,
@@ -173,6 +185,7 @@ impl Dispatcher {
             Event::EscalationRefused { job, attempt, by } => self.escalation_refused(job, attempt, by, now),
             Event::Dropped(job, what) => self.dropped(job, what, now),
             Event::Resolved(resolution) => self.resolved(*resolution, now),
+            Event::Machine(condition) => self.machine(condition),
             Event::Tick => {}
             Event::Drain => self.mode = Mode::Draining,
         }
@@ -193,6 +206,7 @@ impl Dispatcher {
             escalated: self.escalated.len() as u64,
             inbox_entries: self.jobs.len() as u64,
             seen: self.seen.answered() as u64,
+            strain: self.strain,
             decode_tokens_per_s: self.predictor.decode_tokens_per_s(),
             prefill_bytes_per_s: self.predictor.prefill_bytes_per_s(),
             ..self.counts
@@ -299,7 +313,7 @@ impl Dispatcher {
             (_, Consent::Never, _) => Cloud::LocalOnly,
             (Bridge::None, ..) => Cloud::NoCloud,
             (Bridge::Configured, Consent::Allowed, Link::Down) => Cloud::LinkDown,
-            (Bridge::Configured, Consent::Allowed, Link::Up) => Cloud::LinkUp { typical_ms: self.recent.typical_ms() },
+            (Bridge::Configured, Consent::Allowed, Link::Up) => Cloud::LinkUp { reach: self.recent.interval() },
         }
     }
 }

@@ -2,6 +2,7 @@
 //! without a resolution. Invariants: at most one publish under way; the attempt grows only after a publish that
 //! counted; what did not count (0x10, a lost connection) is repeated under the same number.
 
+use crate::interval::Interval;
 use crate::site::Limits;
 use crate::time::Now;
 use std::collections::VecDeque;
@@ -18,6 +19,9 @@ const PAUSE_MS_MAX: u64 = 30_000;
 const UNSENT_MAX: u32 = 16;
 /// What a sent escalation gets at least after a reconnect, in milliseconds: its resolution may wait in the session.
 const RECONNECT_GRACE_MS: u64 = 5_000;
+
+/// Fewest resolutions from which quantiles are taken.
+const MEASURED_MIN: usize = 20;
 
 /// How long recent resolutions took.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +48,17 @@ impl Recent {
     #[must_use]
     pub fn typical_ms(&self) -> Option<u64> {
         self.quantile(50)
+    }
+
+    /// Median and nine in ten of them; before so many were seen that quantiles mean something, the median alone.
+    #[must_use]
+    pub fn interval(&self) -> Option<Interval> {
+        let at = |percent| self.quantile(percent).map(|ms| ms as f64);
+        let mid_ms = at(50)?;
+        if self.took_ms.len() < MEASURED_MIN {
+            return Some(Interval::exactly(mid_ms));
+        }
+        Some(Interval { low_ms: at(5)?, mid_ms, high_ms: at(95)? })
     }
 
     /// Nearest rank.

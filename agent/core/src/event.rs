@@ -1,5 +1,6 @@
 //! What the shells report to the dispatcher.
 
+use crate::strain::Condition;
 use crate::time::Now;
 use std::sync::Arc;
 use tidegate_schemas::{
@@ -119,6 +120,8 @@ pub enum Event {
     Dropped(JobId, OperatorDrop),
     /// A resolution arrived from the cloud, already checked for size and the task's schema.
     Resolved(Box<Resolution>),
+    /// What the machine's sensors say.
+    Machine(Condition),
     /// Time passed; nothing else did.
     Tick,
     /// The process is asked to stop.

@@ -25,6 +25,12 @@ pub struct Interval {
 }
 
 impl Interval {
+    /// A time without spread: before anything was measured the bare prediction is all there is.
+    #[must_use]
+    pub fn exactly(ms: f64) -> Self {
+        Self { low_ms: ms, mid_ms: ms, high_ms: ms }
+    }
+
     /// Probability that it is over within `left_ms`: between the three known quantiles the logarithm of time is taken
     /// as linear in the probability, beyond them the chance falls off to 0 and 1 over as much again.
     #[must_use]
@@ -65,6 +71,12 @@ impl Spread {
             self.ratios.pop_front();
         }
         self.ratios.push_back(ratio);
+    }
+
+    /// The interval where enough was measured for one, else the bare prediction.
+    #[must_use]
+    pub fn around_or_bare(&self, predicted_ms: f64) -> Interval {
+        if self.ratios.len() < LEAST { Interval::exactly(predicted_ms) } else { self.around(predicted_ms) }
     }
 
     /// The interval around a prediction, its middle moved by what is usual.

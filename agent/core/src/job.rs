@@ -110,6 +110,8 @@ pub(crate) struct Job {
     pub(crate) dead: Option<Dead>,
     /// What was thought of its local answer.
     pub(crate) judgement: Option<Judgement>,
+    /// How long it was thought to take from acceptance to its answer here, in milliseconds; none after a restart.
+    pub(crate) predicted_ms: Option<u64>,
 }
 
 impl Job {

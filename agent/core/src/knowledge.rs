@@ -74,6 +74,8 @@ pub struct Judgement {
     pub rule: Rule,
     /// Expected change of the probability of being right by asking the cloud, -1 to 1.
     pub gain: f64,
+    /// The price of escalating at that moment, in the same units; the dispatcher knows it.
+    pub price: f64,
 }
 
 /// Everything that is known of one task.
@@ -164,7 +166,7 @@ impl Sense {
         };
         let (sure, threshold, rule) = self.stands(shipped, confidence, unit);
         let gain = self.known.gain.of(confidence);
-        let judgement = Judgement { signals: *signals, shipped, confidence, threshold, sure, rule, gain };
+        let judgement = Judgement { signals: *signals, shipped, confidence, threshold, sure, rule, gain, price: 0.0 };
         match self.learning {
             Learning::On { audit_share } if sure && rule != Rule::ShareSpent && unit < audit_share => {
                 Judgement { sure: false, rule: Rule::Audit, ..judgement }
@@ -197,6 +199,16 @@ impl Sense {
         match judgement.rule {
             Rule::Guarantee | Rule::Unsupported | Rule::Audit => true,
             Rule::Threshold | Rule::Share | Rule::ShareSpent => judgement.gain > 0.0 || !self.known.gain.is_measured(),
+        }
+    }
+
+    /// Whether what the cloud may mend is worth less than the price of asking. A promise is kept at any price.
+    pub(crate) fn too_dear(&self, judgement: &Judgement, value: f64) -> bool {
+        match judgement.rule {
+            Rule::Guarantee | Rule::Unsupported | Rule::Audit => false,
+            Rule::Threshold | Rule::Share | Rule::ShareSpent => {
+                judgement.price > 0.0 && judgement.gain * value <= judgement.price
+            }
         }
     }
 

@@ -22,12 +22,14 @@ pub mod learn;
 mod load;
 pub mod logistic;
 pub mod predict;
+pub mod price;
 pub mod queue;
 pub mod risk;
 pub mod route;
 pub mod seen;
 pub mod share;
 mod site;
+pub mod strain;
 mod time;
 
 pub use command::{Command, Dead, Inference, Keepsake, Note};

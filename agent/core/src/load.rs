@@ -3,6 +3,8 @@
 /// A snapshot of queues and counters; counters start at zero with the process.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct LoadView {
+    /// Why the machine is spared, if it is.
+    pub strain: Option<crate::strain::Strain>,
     /// Prompts that wait for a slot.
     pub queued: u64,
     /// Inferences under way.

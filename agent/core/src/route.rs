@@ -2,14 +2,18 @@
 //! Invariant: nothing goes to the cloud unless [`Cloud`] says that it may.
 
 use crate::confidence::Confidence;
+use crate::interval::Interval;
 use crate::site::Provisional;
 use tidegate_schemas::Reason;
 
 /// Least time left in which waiting for a link makes sense, in milliseconds: a reconnect with TLS over a slow link.
 const LINK_WAIT_MS_MIN: u64 = 2_000;
 
+/// What is thought of the cloud's time before the first resolution: a small model behind a mobile link.
+const UNKNOWN: Interval = Interval { low_ms: 100.0, mid_ms: 500.0, high_ms: 3_000.0 };
+
 /// What the cloud can do for a prompt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cloud {
     /// The task or the prompt forbids it.
     LocalOnly,
@@ -17,10 +21,10 @@ pub enum Cloud {
     NoCloud,
     /// It is allowed, and there is no link now.
     LinkDown,
-    /// It is allowed and can be reached; `typical_ms` is the median of recent resolutions, where there were any.
+    /// It is allowed and can be reached.
     LinkUp {
-        /// Median time from publish to resolution, in milliseconds.
-        typical_ms: Option<u64>,
+        /// Time from publish to resolution, as recent ones took it; none before the first.
+        reach: Option<Interval>,
     },
 }
 
@@ -31,10 +35,13 @@ impl Cloud {
         matches!(self, Self::LinkDown | Self::LinkUp { .. })
     }
 
-    /// Whether asking the cloud now can bring an answer within `left_ms`.
+    /// How long an answer of the cloud takes; none where it cannot be had now.
     #[must_use]
-    pub fn helps_within(self, left_ms: u64) -> bool {
-        matches!(self, Self::LinkUp { typical_ms } if typical_ms.is_none_or(|ms| ms <= left_ms))
+    pub fn reach(self) -> Option<Interval> {
+        match self {
+            Self::LinkUp { reach } => Some(reach.unwrap_or(UNKNOWN)),
+            Self::LocalOnly | Self::NoCloud | Self::LinkDown => None,
+        }
     }
 }
 
@@ -58,6 +65,8 @@ pub enum Doubt {
     Worth,
     /// It is not, and the cloud does no better by all that is known.
     NotWorth,
+    /// It is not, and what the cloud may mend is worth less than the price of asking.
+    TooDear,
 }
 
 /// What the decision depends on.
@@ -99,6 +108,7 @@ pub fn route(local: Local, policy: Policy) -> Way {
         (Local::Answer(_), Some(obstacle)) => Way::Keep(obstacle),
         (Local::Answer(_), None) => match policy.doubt {
             Doubt::NotWorth => Way::Keep(Reason::CloudLessSure),
+            Doubt::TooDear => Way::Keep(Reason::TooDear),
             Doubt::Audit => ask(Reason::Confident),
             Doubt::Worth | Doubt::None => ask(Reason::LowConfidence),
         },
@@ -121,7 +131,7 @@ fn blocked(policy: Policy) -> Option<Reason> {
 mod tests {
     use super::*;
 
-    const UP: Cloud = Cloud::LinkUp { typical_ms: Some(3_000) };
+    const UP: Cloud = Cloud::LinkUp { reach: Some(Interval { low_ms: 3_000.0, mid_ms: 3_000.0, high_ms: 3_000.0 }) };
 
     #[test]
     fn answers_are_kept_or_escalated_with_a_reason() {
@@ -151,6 +161,7 @@ mod tests {
         };
         check(Doubt::NotWorth, UP, None, Way::Keep(Reason::CloudLessSure));
         check(Doubt::NotWorth, Cloud::LocalOnly, None, Way::Keep(Reason::LocalOnly));
+        check(Doubt::TooDear, UP, None, Way::Keep(Reason::TooDear));
         check(Doubt::Audit, UP, None, Way::Escalate(Reason::Confident));
         check(Doubt::Audit, Cloud::LocalOnly, None, Way::Keep(Reason::Confident));
         check(Doubt::Audit, Cloud::NoCloud, None, Way::Keep(Reason::Confident));
@@ -176,15 +187,11 @@ mod tests {
     }
 
     #[test]
-    fn the_cloud_helps_when_it_is_reachable_and_fast_enough() {
-        let check = |cloud: Cloud, left_ms: u64, expect: bool| {
-            assert_eq!(cloud.helps_within(left_ms), expect, "{cloud:?} {left_ms}");
-        };
-        check(UP, 3_000, true);
-        check(UP, 2_999, false);
-        check(Cloud::LinkUp { typical_ms: None }, 1, true);
-        check(Cloud::LinkDown, 1_000_000, false);
-        check(Cloud::LocalOnly, 1_000_000, false);
-        check(Cloud::NoCloud, 1_000_000, false);
+    fn the_cloud_is_in_reach_only_when_it_may_be_asked_and_the_link_is_up() {
+        assert_eq!(UP.reach(), Some(Interval::exactly(3_000.0)));
+        assert_eq!(Cloud::LinkUp { reach: None }.reach(), Some(UNKNOWN));
+        for cloud in [Cloud::LinkDown, Cloud::LocalOnly, Cloud::NoCloud] {
+            assert_eq!(cloud.reach(), None);
+        }
     }
 }

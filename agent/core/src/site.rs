@@ -30,6 +30,9 @@ pub struct Task {
     pub keep: Keep,
     /// Whether the cloud's answers correct the confidence.
     pub learning: Learning,
+    /// What a right answer is worth beside the other tasks', 0 to 1: expected gain times this is weighed against the
+    /// price of escalating.
+    pub value: f64,
     /// What a device sees of a local answer below the threshold.
     pub provisional: Provisional,
     /// Start value of the output length in tokens, until answers were measured.
@@ -122,6 +125,8 @@ pub struct Limits {
     pub cloud_wait_ms: u64,
     /// Most publishes that wait for the central broker's acknowledgement: the bridge's window.
     pub escalations_in_flight_max: u32,
+    /// The budget that the price of escalating follows, in escalations per hour; none: escalating is free.
+    pub escalations_per_hour: Option<u32>,
 }
 
 impl Default for Limits {
@@ -141,6 +146,7 @@ impl Default for Limits {
             attempts_max: 2,
             cloud_wait_ms: 3600 * 1000,
             escalations_in_flight_max: 16,
+            escalations_per_hour: None,
         }
     }
 }

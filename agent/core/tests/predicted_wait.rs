@@ -4,6 +4,7 @@
 
 use tidegate_core::Limits;
 use tidegate_core::admit::{Admission, Asked, Occupied, admit};
+use tidegate_core::interval::Interval;
 use tidegate_core::predict::{Measured, Predictor, Work};
 use tidegate_core::route::Cloud;
 use tidegate_schemas::{Reason, TaskName};
@@ -37,8 +38,9 @@ fn predicted(ahead: usize, slowness: u64) -> (u64, u64) {
 }
 
 fn runs_here((wait_ms, own_ms): (u64, u64)) -> bool {
-    let asked = Asked { bytes: 100, deadline_ms: Some(DEADLINE_MS), wait_ms, own_ms };
-    match admit(asked, Occupied::default(), &Limits::default(), Cloud::LinkUp { typical_ms: None }) {
+    let here = Interval::exactly((wait_ms + own_ms) as f64);
+    let asked = Asked { bytes: 100, deadline_ms: Some(DEADLINE_MS), wait_ms, here, strain: None };
+    match admit(asked, Occupied::default(), &Limits::default(), Cloud::LinkUp { reach: None }) {
         Admission::RunHere => true,
         Admission::EscalateNow(reason) => {
             assert_eq!(reason, Reason::TooSlow);

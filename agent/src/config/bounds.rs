@@ -40,6 +40,7 @@ numbers! {
     ANSWER_KEEP = "answer_keep_ms", 1_000..=31_536_000_000, "ms", "How long an outcome waits for its device. A week covers a holiday.";
     CLOUD_WAIT = "cloud_wait_ms", 1_000..=2_592_000_000, "ms", "How long a prompt without deadline waits for the cloud before its local answer is final.";
     LEASE = "lease_ms_min", 1_000..=3_600_000, "ms", "Shortest wait for a resolution before an escalation is published again.";
+    ESCALATIONS_HOUR = "escalations_per_hour", 0..=1_000_000, "escalations", "Budget that the price of escalating follows: the emptier it is, the more an escalation must promise to mend. 0 sets none.";
     ESCALATIONS = "escalations_in_flight_max", 1..=64, "publishes", "Publishes that wait for the central broker. Mosquitto takes 20 at once.";
 }
 
@@ -58,6 +59,7 @@ pub(super) fn limits(section: &Section<'_>, slots: u32) -> tidegate_core::Limits
         cloud_wait_ms: section.number(&CLOUD_WAIT, default.cloud_wait_ms),
         lease_ms_min: section.number(&LEASE, default.lease_ms_min),
         escalations_in_flight_max: section.number_u32(&ESCALATIONS, default.escalations_in_flight_max),
+        escalations_per_hour: Some(section.number_u32(&ESCALATIONS_HOUR, 0)).filter(|n| *n > 0),
         ..default
     }
 }

@@ -8,6 +8,8 @@ use tidegate_core::{Consent, Keep, Learning};
 const THRESHOLD_DEFAULT: f64 = 0.8;
 /// Probability with which a promise holds when nobody says it.
 const SURE_DEFAULT: f64 = 0.95;
+/// Worth of a right answer when nobody says it: all tasks alike.
+const VALUE_DEFAULT: f64 = 1.0;
 /// Share of the kept answers that the cloud looks at: one in a hundred costs little and shows a drift within days.
 const AUDIT_DEFAULT: f64 = 0.01;
 
@@ -18,7 +20,11 @@ pub(super) fn keep(section: &Section<'_>, consent: Consent) -> Keep {
     let sure = section.share_if("sure", "Probability with which wrong_at_most holds; 0.95 where nothing is said.");
     let why = "This share of the answers is escalated, the least sure ones; instead of threshold.";
     let share = section.share_if("escalate_share", why);
-    let threshold = section.share("threshold", THRESHOLD_DEFAULT, "Confidence from which a local answer is kept.");
+    let threshold = section.share(
+        "threshold",
+        THRESHOLD_DEFAULT,
+        "Confidence from which a local answer is kept: at 0.8 four in five are right where it is calibrated.",
+    );
     let wishes: Vec<&str> =
         ["threshold", "wrong_at_most", "escalate_share"].into_iter().filter(|key| section.has(key)).collect();
     if let [first, .., last] = wishes[..] {
@@ -46,6 +52,12 @@ fn check_ends(section: &Section<'_>, level: Option<f64>, sure: Option<f64>) {
             section.wrong(key, &value, &"more than 0.0 and less than 1.0");
         }
     }
+}
+
+/// What a right answer is worth.
+pub(super) fn value(section: &Section<'_>) -> f64 {
+    let why = "What a right answer is worth beside other tasks: weighed against the price of escalating, where there is a budget.";
+    section.share("value", VALUE_DEFAULT, why)
 }
 
 /// Whether the cloud's answers correct the confidence.

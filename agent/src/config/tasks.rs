@@ -93,6 +93,7 @@ fn task(name: &TaskName, section: &Section<'_>, cloud: Cloud) -> Task {
         consent,
         keep,
         learning,
+        value: policy::value(section),
         provisional: provisional(section),
         expected_tokens: section.number_u32(&EXPECTED, expected),
     }

@@ -17,6 +17,7 @@ use crate::learned::{Learned, write_synced};
 use crate::schema::Checker;
 use crate::trusted_time;
 use std::collections::{HashMap, VecDeque};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tidegate_broker::{Outgoing, Verdict};
 use tidegate_core::{Arrival, Dispatcher, Event, Ticket};
@@ -140,6 +141,7 @@ impl Hub {
                 tell_at = Instant::now() + TELL_EVERY;
                 trusted_time::look();
                 self.watchdog.alive();
+                self.step(Event::Machine(super::machine::read(Path::new("/sys"))));
                 self.count();
                 self.tell();
                 self.tell_notices();

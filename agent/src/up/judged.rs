@@ -45,7 +45,7 @@ impl Judged {
         json!({
             "job": job, "way": way, "reason": reason.as_str(), "rule": rule(j),
             "confidence": j.confidence.get(), "shipped": j.shipped.get(),
-            "threshold": j.threshold, "gain": j.gain, "left_ms": told.left_ms,
+            "threshold": j.threshold, "gain": j.gain, "price": j.price, "left_ms": told.left_ms,
             "signals": {
                 "sum_logprob": s.sum_logprob, "min_logprob": s.min_logprob, "mean_logprob": s.mean_logprob,
                 "low_logprob": s.low_logprob, "first_margin": s.first_margin, "min_margin": s.min_margin,

@@ -18,6 +18,7 @@ mod hub;
 mod ingress;
 mod judged;
 mod lookup;
+mod machine;
 mod message;
 mod model;
 mod notices;

@@ -204,6 +204,10 @@ impl Hub {
             Note::Judged { job, judgement, way, left_ms } => self.judged.add(job, judgement, way, left_ms),
             Note::Labelled { task, signals, agree } => self.learned.label(&task, &signals, agree),
             Note::Refused { device, code } => info!(%device, %code, "refused"),
+            Note::Strain(Some(strain)) => {
+                warn!(strain = strain.as_str(), "sparing this machine: work goes to the cloud where it may")
+            }
+            Note::Strain(None) => info!("this machine need not be spared any more"),
             Note::KeptLocal { job, reason } => debug!(%job, %reason, trace = self.trace(*job), "kept local"),
             Note::Escalated { job, reason } => info!(%job, %reason, trace = self.trace(*job), "escalated"),
             Note::Ended { job, route, code } => self.note_end(*job, *route, *code),

@@ -71,7 +71,8 @@ fn words_are_the_same_in_code_and_on_the_wire() {
         assert_eq!(serde_json::to_value(code).unwrap(), json!(word));
     }
     let reasons = "confident low_confidence too_slow no_capacity too_long engine_failed no_valid_ending local_only \
-                   no_cloud link_down cloud_silent outbox_full cloud_answered cloud_less_sure other";
+                   no_cloud link_down cloud_silent outbox_full cloud_answered cloud_less_sure \
+                   too_dear strained other";
     for word in reasons.split(' ') {
         let reason: Reason = serde_json::from_value(json!(word)).unwrap();
         assert_eq!((reason.as_str(), serde_json::to_value(reason).unwrap()), (word, json!(word)));

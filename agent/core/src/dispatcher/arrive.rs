@@ -95,6 +95,7 @@ impl Dispatcher {
             timer: None,
             dead: None,
             judgement: None,
+            predicted_ms: None,
             prompt: arrival.prompt,
         };
         job.work = self.work(&job);
@@ -116,11 +117,15 @@ impl Dispatcher {
             device_entries: held.entries,
             device_bytes: held.bytes,
         };
+        let wait_ms = self.wait(&job.device, job.place(), now).1;
+        let predicted_ms = wait_ms.saturating_add(self.predictor.own_ms(job.work));
+        job.predicted_ms = Some(predicted_ms);
         let asked = Asked {
             bytes: job.bytes,
             deadline_ms: job.left_ms(now),
-            wait_ms: self.wait(&job.device, job.place(), now).1,
-            own_ms: self.predictor.own_ms(job.work),
+            wait_ms,
+            here: self.times.whole(predicted_ms),
+            strain: self.strain,
         };
         match admit(asked, occupied, &self.limits, cloud) {
             Admission::Refuse(refusal) => {

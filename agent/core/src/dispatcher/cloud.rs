@@ -44,6 +44,7 @@ impl Dispatcher {
         };
         job.case = Some(Box::new(Case { reason, otherwise, leg: Leg::new(now), give_up, judgement: job.judgement }));
         self.counts.escalations += 1;
+        self.price.charge(now);
         self.enter(id, Stage::KeepingEscalation);
         self.out.push(Command::Note(Note::Escalated { job: id, reason }));
         if let Some(escalation) = self.escalation(id, now) {

@@ -107,6 +107,7 @@ fn job(restored: Restored, task: Arc<Task>) -> Job {
         timer: None,
         dead: None,
         judgement: None,
+        predicted_ms: None,
     }
 }
 
@@ -125,6 +126,7 @@ fn gone(name: TaskName) -> Task {
         consent: Consent::Never,
         keep: Keep::Threshold(0.0),
         learning: Learning::Off,
+        value: 1.0,
         provisional,
         expected_tokens: 1,
     }

@@ -2,11 +2,12 @@
 //! a second attempt is written down before it begins; a suspect has the engine for itself.
 
 use super::{Dispatcher, Mode, Run};
+use crate::admit::elsewhere;
 use crate::confidence::Confidence;
 use crate::early::Floor;
 use crate::event::{Completion, EngineFault, Signals};
 use crate::job::{Failure, Job, Otherwise, Stage};
-use crate::knowledge::{Rule, Sense};
+use crate::knowledge::{Judgement, Rule, Sense};
 use crate::predict::Measured;
 use crate::queue::Turn;
 use crate::route::{Cloud, Doubt, Local, Policy, Way, route};
@@ -40,13 +41,12 @@ impl Dispatcher {
     /// It is the turn of this job, which has just left the queue.
     fn start(&mut self, id: JobId, now: Now) {
         let Some(job) = self.jobs.get(&id) else { return };
-        let own_ms = self.predictor.own_ms(job.work);
-        let cloud = self.cloud(&job.task, &job.prompt);
-        let too_slow = job.left_ms(now).is_some_and(|left_ms| own_ms > left_ms && cloud.helps_within(left_ms));
+        let own = self.times.own(self.predictor.own_ms(job.work));
+        let away = elsewhere(own, self.cloud(&job.task, &job.prompt), job.left_ms(now), self.strain);
         if job.runs >= self.limits.attempts_max {
             self.exhausted(id, now);
-        } else if too_slow && !job.here {
-            self.escalate_unrun(id, Reason::TooSlow, now);
+        } else if let Some(reason) = away.filter(|_| !job.here) {
+            self.escalate_unrun(id, reason, now);
         } else if job.runs > 0 && job.marked <= job.runs {
             let attempt = job.runs + 1;
             self.enter(id, Stage::Marking);
@@ -79,7 +79,8 @@ impl Dispatcher {
             stream: job.prompt.stream && job.structured(),
             floor,
         };
-        let run = Run { started: now, work: job.work, model, seq: 0, alone: job.suspect };
+        let predicted_ms = self.predictor.own_ms(job.work);
+        let run = Run { started: now, work: job.work, predicted_ms, model, seq: 0, alone: job.suspect };
         self.engine.running.insert(id, run);
         self.enter(id, Stage::Running);
         self.out.push(Command::Infer(inference));
@@ -107,6 +108,7 @@ impl Dispatcher {
             decode_ms: completion.timing.decode_ms,
         };
         self.predictor.measure(&job.task.spec.name, measured);
+        self.times.learn(job, &run, now);
         let judged = self.judge(id, &completion.signals, now);
         let Some((way, confidence)) = judged else { return };
         let Some(job) = self.jobs.get(&id) else { return };
@@ -129,15 +131,17 @@ impl Dispatcher {
         let job = self.jobs.get(&id)?;
         let mut policy = self.policy(job, now);
         let prompt_bytes = u32::try_from(job.prompt.text_bytes()).unwrap_or(u32::MAX);
-        let (name, left_ms) = (job.task.spec.name.clone(), policy.left_ms);
+        let (name, left_ms, value) = (job.task.spec.name.clone(), policy.left_ms, job.task.value);
         let sense = self.senses.get_mut(&name)?;
         let judgement = sense.judge(&Signals { prompt_bytes, ..*signals }, unit(id));
         let audit = judgement.rule == Rule::Audit && matches!(policy.cloud, Cloud::LinkUp { .. });
+        let judgement = Judgement { price: self.price.now(now), ..judgement };
         policy.doubt = match (judgement.sure || judgement.rule == Rule::Audit, sense.worth(&judgement)) {
             _ if audit => Doubt::Audit,
             (true, _) => Doubt::None,
-            (false, true) => Doubt::Worth,
             (false, false) => Doubt::NotWorth,
+            (false, true) if sense.too_dear(&judgement, value) => Doubt::TooDear,
+            (false, true) => Doubt::Worth,
         };
         let way = route(Local::Answer(judgement.confidence), policy);
         if let Some(job) = self.jobs.get_mut(&id) {
@@ -151,9 +155,9 @@ impl Dispatcher {
     /// time to run it here after all.
     fn floor(&self, id: JobId, now: Now) -> Option<Floor> {
         let job = self.jobs.get(&id).filter(|job| !job.here && job.runs == 0)?;
-        let Cloud::LinkUp { typical_ms } = self.cloud(&job.task, &job.prompt) else { return None };
+        let Cloud::LinkUp { .. } = self.cloud(&job.task, &job.prompt) else { return None };
         let own_ms = self.predictor.own_ms(job.work);
-        let needs_ms = typical_ms?.saturating_mul(2).saturating_add(own_ms.saturating_mul(2));
+        let needs_ms = self.recent.typical_ms()?.saturating_mul(2).saturating_add(own_ms.saturating_mul(2));
         let in_time = job.left_ms(now).is_none_or(|left_ms| left_ms > needs_ms);
         self.senses.get(&job.task.spec.name).and_then(Sense::floor).filter(|_| in_time)
     }

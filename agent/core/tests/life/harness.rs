@@ -34,6 +34,7 @@ fn site(limits: Limits) -> Site {
             consent,
             keep: Keep::Threshold(0.8),
             learning: Learning::On { audit_share: 0.0 },
+            value: 1.0,
             provisional: Provisional::Give,
             expected_tokens: 10,
         };

@@ -86,6 +86,7 @@ pub(crate) fn site() -> Site {
                 consent,
                 keep: Keep::Threshold(0.8),
                 learning: Learning::On { audit_share: 0.0 },
+                value: 1.0,
                 provisional,
                 expected_tokens: 8,
             },
