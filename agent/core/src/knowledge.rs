@@ -8,7 +8,7 @@ use crate::early::Floor;
 use crate::event::Signals;
 use crate::gain::Gain;
 use crate::judge;
-use crate::learn::Learner;
+use crate::learn::{Learner, audit_chance};
 use crate::risk::{Unsupported, guaranteed};
 use crate::share::{self, Share};
 use crate::site::{Keep, Learning};
@@ -168,7 +168,9 @@ impl Sense {
         let gain = self.known.gain.of(confidence);
         let judgement = Judgement { signals: *signals, shipped, confidence, threshold, sure, rule, gain, price: 0.0 };
         match self.learning {
-            Learning::On { audit_share } if sure && rule != Rule::ShareSpent && unit < audit_share => {
+            Learning::On { audit_share }
+                if sure && rule != Rule::ShareSpent && unit < audit_chance(confidence, audit_share) =>
+            {
                 Judgement { sure: false, rule: Rule::Audit, ..judgement }
             }
             _ => judgement,
@@ -215,7 +217,8 @@ impl Sense {
     /// The cloud's answer is a label for ours.
     pub(crate) fn learn(&mut self, judgement: &Judgement, agree: bool, cloud: Option<f64>) {
         let Learning::On { audit_share } = self.learning else { return };
-        let weight = if judgement.rule == Rule::Audit { 1.0 / audit_share.max(f64::MIN_POSITIVE) } else { 1.0 };
+        let chance = audit_chance(judgement.confidence, audit_share).max(f64::MIN_POSITIVE);
+        let weight = if judgement.rule == Rule::Audit { 1.0 / chance } else { 1.0 };
         self.known.learner.learn(judgement.shipped, agree, weight);
         self.known.gain.learn(agree, judgement.confidence, cloud);
     }

@@ -35,6 +35,15 @@ pub enum Drift {
     Alarm,
 }
 
+/// With which probability a kept answer of this confidence is audited, where at most this share of them is. An audit
+/// costs as much as any escalation and teaches the more the less was certain before: its chance follows the standard
+/// deviation of the label (Neyman's allocation), and the label weighs as many answers as it stands for.
+#[must_use]
+pub fn audit_chance(confidence: Confidence, share: f64) -> f64 {
+    let p = confidence.get().clamp(EPSILON, 1.0 - EPSILON);
+    (share * 2.0 * (p * (1.0 - p)).sqrt()).clamp(0.0, 1.0)
+}
+
 /// What was learned of one model and task.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Learner {
@@ -197,6 +206,13 @@ mod tests {
         assert_eq!(learner.drift(), Drift::Calm);
         taught(&mut learner, 4_000, 0.0, &mut random);
         assert!((learner.correct(Confidence::new(0.9)).get() - 0.9).abs() < 0.05, "{learner:?}");
+    }
+
+    #[test]
+    fn audits_go_where_they_teach() {
+        let chance = |c: f64| audit_chance(Confidence::new(c), 0.01);
+        assert!((chance(0.5) - 0.01).abs() < 1e-9 && chance(0.5) > chance(0.8) && chance(0.8) > chance(0.99));
+        assert!(chance(1.0) > 0.0 && audit_chance(Confidence::new(0.7), 0.0) == 0.0);
     }
 
     #[test]

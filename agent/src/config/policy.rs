@@ -64,7 +64,7 @@ pub(super) fn value(section: &Section<'_>) -> f64 {
 pub(super) fn learning(section: &Section<'_>) -> Learning {
     let why = "Whether the cloud's answers correct the confidence while the gateway runs.";
     let on = section.choice("learning", &[("true", true), ("false", false)], Some(0), why).unwrap_or(true);
-    let why = "Share of the kept answers that goes to the cloud as well, to be looked at; 0.0 for none.";
+    let why = "Most of the kept answers, as a share, that go to the cloud as well to be looked at, the less sure ones oftener; 0.0 for none.";
     let audit_share = section.share("audit_share", AUDIT_DEFAULT, why);
     if !on && section.has("audit_share") && audit_share > 0.0 {
         section.refuse("audit_share", &"contradicts learning = false: nobody learns from an audit");

@@ -173,14 +173,17 @@ impl World {
             }
             Policy::Slack => {
                 let (_, local) = self.line.predict(job, now);
-                let reach = link.then(|| self.trips.around(TRIP_MS));
-                match place(local, reach, Some(deadline)) {
-                    Place::Here => (here(&mut self.line, random), false),
-                    Place::Cloud => {
-                        self.landing.push((now + cloud, cloud));
-                        (cloud, true)
-                    }
-                }
+                let reach = link.then(|| self.trips.around_or_bare(TRIP_MS));
+                // Asked twice, as the gateway does: on arrival, and when its turn comes and the wait is known.
+                let waited = self.line.turn(now) - now;
+                let at_turn = || place(self.line.own(job), reach, Some(deadline - waited));
+                let hop_after = match place(local, reach, Some(deadline)) {
+                    Place::Cloud => Some(0.0),
+                    Place::Here => (at_turn() == Place::Cloud).then_some(waited),
+                };
+                let Some(waited) = hop_after else { return (here(&mut self.line, random), false) };
+                self.landing.push((now + waited + cloud, cloud));
+                (waited + cloud, true)
             }
         }
     }

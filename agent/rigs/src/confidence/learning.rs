@@ -5,7 +5,7 @@ use crate::report::{Check, Common, finish, table};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use std::process::ExitCode;
 use tidegate_core::Confidence;
-use tidegate_core::learn::{Drift, Learner};
+use tidegate_core::learn::{Drift, Learner, audit_chance};
 
 /// Streams, each with its own seed.
 const SEEDS: u64 = 20;
@@ -43,7 +43,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     println!(
         "Measured: answers of {} and {} to the test prompts; confidence fitted in scope on validation. Modelled: the \
          order of prompts, parts of {PART} with 5, 40 and 10 % out of scope; an escalation costs {PRICE}, a kept answer \
-         that the cloud would not have given 1; {:.0} % of kept answers are audited at the price of an escalation.",
+         that the cloud would not have given 1; up to {:.0} % of kept answers are audited at the price of an escalation.",
         pools.edge,
         pools.cloud,
         100.0 * AUDIT
@@ -113,11 +113,13 @@ fn learning(stream: &[Step], seed: u64) -> (f64, usize) {
     let (mut cost, mut alarms) = (0.0, 0);
     for (shipped, agree) in stream {
         alarms += usize::from(learner.drift() == Drift::Alarm);
-        let escalated = learner.correct(*shipped).get() < 1.0 - PRICE;
-        let audited = !escalated && random.random_bool(AUDIT);
+        let confidence = learner.correct(*shipped);
+        let escalated = confidence.get() < 1.0 - PRICE;
+        let chance = audit_chance(confidence, AUDIT);
+        let audited = !escalated && random.random_bool(chance);
         cost += if escalated || audited { PRICE } else { loss(*agree) };
         if escalated || audited {
-            learner.learn(*shipped, *agree, if audited { 1.0 / AUDIT } else { 1.0 });
+            learner.learn(*shipped, *agree, if audited { 1.0 / chance } else { 1.0 });
         }
     }
     (cost, alarms)

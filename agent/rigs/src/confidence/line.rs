@@ -33,33 +33,62 @@ struct Ahead {
     ends_ms: f64,
 }
 
+/// What a run teaches when it ends: predicted and actual time, in all and in the slot.
+struct Lesson {
+    ends_ms: f64,
+    measured: Measured,
+    whole: (f64, f64),
+    own: (f64, f64),
+}
+
 /// One server.
 pub(crate) struct Line {
     predictor: Predictor,
     pub(crate) spread: Spread,
+    /// The same of the time in the slot alone.
+    own: Spread,
     task: TaskName,
     ahead: Vec<Ahead>,
-    /// Runs to learn from when they end: end, what was measured, predicted and actual total.
-    learning: Vec<(f64, Measured, f64, f64)>,
+    /// Runs to learn from when they end.
+    learning: Vec<Lesson>,
 }
 
 impl Line {
     pub(crate) fn new() -> Self {
         let task: TaskName = "action".parse().expect("a valid name");
         let predictor = Predictor::new([(task.clone(), 12)]);
-        Self { predictor, spread: Spread::default(), task, ahead: Vec::new(), learning: Vec::new() }
+        Self {
+            predictor,
+            spread: Spread::default(),
+            own: Spread::default(),
+            task,
+            ahead: Vec::new(),
+            learning: Vec::new(),
+        }
     }
 
     /// What ended until now is learned from and leaves the line.
     fn pass(&mut self, now_ms: f64) {
         self.ahead.retain(|ahead| ahead.ends_ms > now_ms);
         let (over, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.learning).into_iter().partition(|l| l.0 <= now_ms);
+            std::mem::take(&mut self.learning).into_iter().partition(|l| l.ends_ms <= now_ms);
         self.learning = rest;
-        for (_, measured, predicted, actual) in over {
-            self.predictor.measure(&self.task, measured);
-            self.spread.add(predicted, actual);
+        for lesson in over {
+            self.predictor.measure(&self.task, lesson.measured);
+            self.spread.add(lesson.whole.0, lesson.whole.1);
+            self.own.add(lesson.own.0, lesson.own.1);
         }
+    }
+
+    /// When the turn of a prompt comes that is taken in now.
+    pub(crate) fn turn(&self, now_ms: f64) -> f64 {
+        self.ahead.iter().map(|a| a.ends_ms).fold(now_ms, f64::max)
+    }
+
+    /// Predicted time of a prompt in the slot.
+    pub(crate) fn own(&self, job: Job) -> Interval {
+        let work = self.predictor.work(&self.task, u64::from(job.bytes), 128);
+        self.own.around_or_bare(self.predictor.own_ms(work) as f64)
     }
 
     /// Predicted time of a prompt that comes now: the bare prediction, and the interval.
@@ -70,7 +99,7 @@ impl Line {
         let running: Vec<u64> = self.ahead.iter().filter(|a| a.begins_ms <= now_ms).map(left).collect();
         let work = self.predictor.work(&self.task, u64::from(job.bytes), 128);
         let total = self.predictor.wait_ms(queued, &running, 1) + self.predictor.own_ms(work);
-        (total as f64, self.spread.around(total as f64))
+        (total as f64, self.spread.around_or_bare(total as f64))
     }
 
     /// Takes a prompt in at the end of the line; when it is done.
@@ -80,7 +109,7 @@ impl Line {
         let noise = (JITTER * normal(random)).exp();
         let prefill = speed.ms_per_byte * f64::from(job.bytes) * noise;
         let decode = speed.ms_per_token * f64::from(job.tokens) * noise;
-        let begins_ms = self.ahead.iter().map(|a| a.ends_ms).fold(now_ms, f64::max);
+        let begins_ms = self.turn(now_ms);
         let ends_ms = begins_ms + prefill + decode;
         self.ahead.push(Ahead { work, begins_ms, ends_ms });
         let measured = Measured {
@@ -89,7 +118,8 @@ impl Line {
             prefill_ms: prefill as u64,
             decode_ms: decode as u64,
         };
-        self.learning.push((ends_ms, measured, predicted, ends_ms - now_ms));
+        let own = (self.predictor.own_ms(work) as f64, ends_ms - begins_ms);
+        self.learning.push(Lesson { ends_ms, measured, whole: (predicted, ends_ms - now_ms), own });
         ends_ms
     }
 }
