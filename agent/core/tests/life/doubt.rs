@@ -3,7 +3,8 @@
 use crate::harness::{Life, answer, deadline, escalates, prompt, published, runs};
 use tidegate_core::gain::Gain;
 use tidegate_core::knowledge::{Evidence, Knowledge};
-use tidegate_core::{Calibration, Command, EngineFault, Event, Keep, Learning, Note};
+use tidegate_core::strain::Condition;
+use tidegate_core::{Calibration, Command, EngineFault, Event, Keep, Learning, Limits, Note};
 use tidegate_schemas::{Body, JobId, Prompt, Reason, ResolvedOutcome, Route};
 
 const KEEP: Keep = Keep::Threshold(0.8);
@@ -130,4 +131,31 @@ fn what_the_cloud_says_is_learned_and_told() {
 
 fn floor(commands: &[Command]) -> Option<tidegate_core::early::Floor> {
     commands.iter().find_map(|c| if let Command::Infer(inference) = c { inference.floor } else { None })
+}
+
+#[test]
+fn what_may_be_mended_is_weighed_against_a_price_that_follows_the_budget() {
+    let limits = Limits { slots: 1, escalations_per_hour: Some(2), ..Limits::default() };
+    let mut life = Life::with(limits).up();
+    let (job, _) = life.accept(Prompt::bare("first"));
+    assert!(escalates(&life.complete(job, 0.5)).is_some());
+    let (job, _) = life.accept(Prompt::bare("second"));
+    let commands = life.complete(job, 0.5);
+    assert_eq!(escalates(&commands), None);
+    assert_eq!(answer(&commands).reason, Reason::TooDear);
+    life.wait(3_600_000);
+    let (job, _) = life.accept(Prompt::bare("third"));
+    assert!(escalates(&life.complete(job, 0.5)).is_some());
+}
+
+#[test]
+fn a_strained_machine_gives_prompts_away_until_it_has_cooled() {
+    let mut life = Life::new().up();
+    let at = |celsius: f64| Event::Machine(Condition { celsius: Some(celsius), ..Condition::default() });
+    life.feed(at(85.0));
+    let (_, commands) = life.accept(Prompt::bare("first"));
+    assert_eq!(escalates(&commands), Some(Reason::Strained));
+    life.feed(at(60.0));
+    let (_, commands) = life.accept(Prompt::bare("second"));
+    assert_eq!(escalates(&commands), None);
 }
