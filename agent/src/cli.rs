@@ -71,7 +71,7 @@ impl Command {
     /// Whether JSON was asked for: then a failure is JSON, too.
     pub(crate) fn json(&self) -> bool {
         match self {
-            Self::Up(_) | Self::Worker(_) | Self::Engine { .. } => false,
+            Self::Up(_) | Self::Worker(_) | Self::Engine { .. } | Self::Calibrate(_) => false,
             Self::Ask(args) => args.json,
             Self::Status(args) => args.json,
             Self::Queue(args) => args.json,
@@ -79,6 +79,7 @@ impl Command {
             Self::Bridge(BridgeCommand::Inspect { json, .. } | BridgeCommand::Test { json, .. }) => *json,
             Self::Config(ConfigCommand::Check { json, .. } | ConfigCommand::Example { json }) => *json,
             Self::Certs(args) => args.json,
+            Self::Explain(args) => args.json,
         }
     }
 }

@@ -17,7 +17,7 @@ pub const BAND: f64 = 0.05;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Price {
     per_hour: Option<f64>,
-    /// Escalations over the budget, from 0 to an hour's worth.
+    /// Escalations over the budget, from 0 to one more than an hour's worth.
     debt: f64,
     seen: Now,
     posted: f64,
@@ -37,7 +37,7 @@ impl Price {
         let passed_ms = now.since(self.seen) as f64;
         self.seen = self.seen.max(now);
         self.debt = (self.debt - per_hour * passed_ms / HOUR_MS).max(0.0);
-        let level = self.debt / per_hour;
+        let level = (self.debt / per_hour).min(1.0);
         // At both ends it follows at once: nothing is bought beyond the budget, and nothing is dear without debt.
         if (level - self.posted).abs() >= BAND || level <= 0.0 || level >= 1.0 {
             self.posted = level;
@@ -50,7 +50,8 @@ impl Price {
     pub fn charge(&mut self, now: Now) {
         let _ = self.now(now);
         let Some(per_hour) = self.per_hour else { return };
-        self.debt = (self.debt + 1.0).min(per_hour);
+        // One more than an hour's worth: cut off at it, each escalation near the end would be partly free.
+        self.debt = (self.debt + 1.0).min(per_hour + 1.0);
         let _ = self.now(now);
     }
 }

@@ -14,9 +14,9 @@ mod shipped;
 mod tasks;
 
 pub(crate) use bridge::BridgeConfig;
-pub(crate) use page::{PageConfig, PageTls};
 pub(crate) use check::{Source, check, load};
 pub(crate) use example::{example, example_json};
+pub(crate) use page::{PageConfig, PageTls};
 pub(crate) use places::{control_candidates, find_model};
 
 use std::collections::BTreeMap;

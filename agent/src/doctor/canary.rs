@@ -152,6 +152,7 @@ fn run(config: &Config, number: u64) -> Run {
         schema: task.and_then(|task| task.spec.schema.clone()),
         max_tokens: RUN_TOKENS_MAX,
         stream: false,
+        floor: None,
     }
 }
 

@@ -208,9 +208,9 @@ impl Hub {
                 warn!(strain = strain.as_str(), "sparing this machine: work goes to the cloud where it may")
             }
             Note::Strain(None) => info!("this machine need not be spared any more"),
-            Note::KeptLocal { job, reason } => debug!(%job, %reason, trace = self.trace(*job), "kept local"),
-            Note::Escalated { job, reason } => info!(%job, %reason, trace = self.trace(*job), "escalated"),
-            Note::Ended { job, route, code } => self.note_end(*job, *route, *code),
+            Note::KeptLocal { job, reason } => debug!(%job, %reason, trace = self.trace(job), "kept local"),
+            Note::Escalated { job, reason } => info!(%job, %reason, trace = self.trace(job), "escalated"),
+            Note::Ended { job, route, code } => self.note_end(job, route, code),
             Note::StrayResolution { job } => info!(%job, "dropped a resolution of nothing that is open"),
             Note::Suspect { job, attempt } => warn!(%job, attempt, "ran while the engine died"),
         }

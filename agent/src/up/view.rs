@@ -1,7 +1,7 @@
 //! What the gateway says about itself: retained state on both brokers, and the answer to `status`.
 
-use super::gauges::Happenings;
 use super::certificates::Certificates;
+use super::gauges::Happenings;
 use super::hub::Hub;
 use super::message::{BridgeFacts, ToBridge};
 use bytes::Bytes;

@@ -137,6 +137,7 @@ impl Life {
             model: "cloud".parse().unwrap(),
             usage: Usage::default(),
             timing: Timing::default(),
+            traceparent: None,
         })))
     }
 }
