@@ -111,6 +111,7 @@ impl Gateway {
     }
 
     /// The port of the page, as the log says it.
+    #[allow(dead_code, reason = "called by the tests of the page only")]
     pub(crate) fn page(&self) -> u16 {
         until("the page", || {
             let log = self.process.log();
