@@ -138,6 +138,7 @@ mod tests {
             schema: None,
             max_tokens: 8,
             stream: false,
+            floor: None,
         }
     }
 

@@ -165,7 +165,7 @@ mod tests {
                 singles: vec![("product", values[0])],
                 logprobs: (-0.1, -0.2),
                 right: right(index),
-                cloud: Some(index % 9 != 0),
+                cloud: Some(!index.is_multiple_of(9)),
             }
         };
         Set { name: "d".to_owned(), sha256: "00".to_owned(), answers: (0..count).map(answer).collect() }

@@ -16,7 +16,8 @@ fn plain() -> Knowledge {
 
 /// Enough kept answers for a floor: their least log-probability is -0.2.
 fn with_floor() -> Knowledge {
-    let one = |i: usize| Evidence { confidence: 0.9, right: i % 20 != 0, min_logprob: -0.2, sum_logprob: -0.4 };
+    let one =
+        |i: usize| Evidence { confidence: 0.9, right: !i.is_multiple_of(20), min_logprob: -0.2, sum_logprob: -0.4 };
     Knowledge::new(Calibration::identity(), (0..1_000).map(one).collect(), Gain::default())
 }
 

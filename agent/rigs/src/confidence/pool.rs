@@ -124,7 +124,7 @@ impl Mixture {
     pub(crate) fn name(self) -> String {
         match self {
             Self::Action => "action".to_owned(),
-            Self::Intent(share) if share == 0.0 => "intent, in scope".to_owned(),
+            Self::Intent(0.0) => "intent, in scope".to_owned(),
             Self::Intent(share) => format!("intent, {:.0} % out of scope", 100.0 * share),
         }
     }
