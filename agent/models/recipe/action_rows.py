@@ -13,7 +13,7 @@ NAME_KEYS = ("name", "area", "floor", "item", "search_query", "message", "conver
 # What devices report, and the word for every device: these mean something, so no other word can stand for them.
 FIXED_VALUES = ("all", *CLOSED_STATES)
 # How often a name fits its device; the rest keeps the model reading the sentence and not only the name.
-HINT_SHARE = 0.6
+HINT_SHARE = 0.85
 KEEP_SHARE = 0.1
 # Intents whose `name` is not a device, or is a device of one kind.
 NAME_KIND_OF_INTENT = {

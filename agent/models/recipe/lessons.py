@@ -14,7 +14,7 @@ INTENT, ACTION = "intent", "action"
 # How much of an original line's target is its own label; the teacher's opinion is the rest.
 OWN_LABEL_SHARE = 0.7
 ORIGINAL_SHARE = 0.35
-INTENT_SHARE = 0.35
+INTENT_SHARE = 0.4
 # Weights in the loss. An action has some ten tokens to an intent's one, and `<|end|>` after a label is never in doubt.
 ACTION_TOKEN_WEIGHT = 0.3
 END_WEIGHT = 0.1

@@ -20,7 +20,7 @@ from vocabulary import Vocabulary, build_vocabulary
 
 SEED = 3
 HELD_OUT_SHARE = 0.05
-PLANS = {EDGE: Plan(steps=8_500, rate=1.5e-3), CLOUD: Plan(steps=12_500, rate=8e-4, muon=True)}
+PLANS = {EDGE: Plan(steps=8_500, rate=1.5e-3), CLOUD: Plan(steps=16_000, rate=8e-4, muon=True)}
 
 
 def split_actions(tables: Tables) -> tuple[list[Row], list[Row]]:
