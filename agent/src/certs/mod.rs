@@ -112,6 +112,9 @@ fn origin(name: &str) -> Result<Origin, Failure> {
         Failure::other(format!("{name:?} is not SITE/GATEWAY: {what}")).next(next)
     };
     let (site, gateway) = name.split_once('/').ok_or_else(|| wrong(&"there is no slash"))?;
+    if [site, gateway].iter().any(|part| part.starts_with('.')) {
+        return Err(wrong(&"a name becomes a folder, so it does not begin with a dot"));
+    }
     Ok(Origin { site: site.parse().map_err(|e| wrong(&e))?, gateway: gateway.parse().map_err(|e| wrong(&e))? })
 }
 

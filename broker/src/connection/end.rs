@@ -1,10 +1,12 @@
 //! How a connection ends: why, what the client is told, what becomes of will and session.
 
-use super::{Connection, write};
+use super::{BUFFER_KEEP_BYTES, Connection};
 use crate::codec::{Malformed, Packet, Properties, QoS, Version, encode, reason};
 use crate::hall::{Detach, Mail, Notice};
 use crate::link::Kind;
+use bytes::BytesMut;
 use futures_util::stream::StreamExt;
+use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -140,4 +142,15 @@ impl Connection {
             _ => tracing::debug!(%who, %peer, ?client, ?end, "connection ended"),
         }
     }
+}
+
+/// Writes all and flushes. May be dropped at any await without loss.
+pub(super) async fn write<W: AsyncWrite + Unpin>(writer: &mut W, out: &mut BytesMut) -> io::Result<()> {
+    while !out.is_empty() {
+        writer.write_buf(out).await?;
+    }
+    if out.capacity() > BUFFER_KEEP_BYTES {
+        *out = BytesMut::new();
+    }
+    writer.flush().await
 }

@@ -22,7 +22,7 @@ use crate::session::Session;
 use crate::shared::Shared;
 use crate::stats::count;
 use bytes::BytesMut;
-use end::End;
+use end::{End, write};
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
 use general::{Arrival, General};
@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tidegate_schemas::DeviceId;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
@@ -396,15 +396,4 @@ fn hello(kind: Kind, client: &Client, session: &Session) -> Hello {
         receive_max: u16::try_from(client.receive_max).unwrap_or(u16::MAX).max(1),
         packet_bytes_max: u32::try_from(client.packet_bytes_max).unwrap_or(u32::MAX),
     }
-}
-
-/// Writes all and flushes. May be dropped at any await without loss.
-async fn write<W: AsyncWrite + Unpin>(writer: &mut W, out: &mut BytesMut) -> io::Result<()> {
-    while !out.is_empty() {
-        writer.write_buf(out).await?;
-    }
-    if out.capacity() > BUFFER_KEEP_BYTES {
-        *out = BytesMut::new();
-    }
-    writer.flush().await
 }

@@ -73,6 +73,38 @@ fn all_are_decoded_and_encoded() {
     assert!(index.lines().count() > 30);
 }
 
+/// What is no JSON, or a part of none.
+const NO_JSON: &[&str] = &[
+    "",
+    " ",
+    "{",
+    "[",
+    "]",
+    "{]",
+    "[}",
+    r#"{"a"}"#,
+    r#"{"a":}"#,
+    r#"{"a":1,}"#,
+    "[1,]",
+    "{1:2}",
+    "01",
+    "1.",
+    ".5",
+    "+1",
+    "-",
+    "1e",
+    "tru",
+    "nul",
+    "\"",
+    r#""\x""#,
+    r#""\ud800""#,
+    r#""\udc00""#,
+    r#""\u12g4""#,
+    "\"\n\"",
+    "1 2",
+    "{} {}",
+];
+
 #[test]
 fn json_of_every_shape() {
     let through = |json: &str| {
@@ -111,36 +143,7 @@ fn json_of_every_shape() {
     ] {
         assert_eq!(through(other).as_deref(), Some(same));
     }
-    for none in [
-        "",
-        " ",
-        "{",
-        "[",
-        "]",
-        "{]",
-        "[}",
-        r#"{"a"}"#,
-        r#"{"a":}"#,
-        r#"{"a":1,}"#,
-        "[1,]",
-        "{1:2}",
-        "01",
-        "1.",
-        ".5",
-        "+1",
-        "-",
-        "1e",
-        "tru",
-        "nul",
-        "\"",
-        r#""\x""#,
-        r#""\ud800""#,
-        r#""\udc00""#,
-        r#""\u12g4""#,
-        "\"\n\"",
-        "1 2",
-        "{} {}",
-    ] {
+    for none in NO_JSON {
         assert_eq!(through(none), None, "{none}");
     }
     assert_eq!(through(&("[".repeat(33) + &"]".repeat(33))), None);
