@@ -1,7 +1,8 @@
 //! One MQTT connection of a device: rumqttc's 3.1.1 or 5 client behind one small face.
 //!
 //! Invariants: one connection epoch each: after `Down` the link is dead and a new one is opened; packets are published
-//! from one place only, so that the n-th `Sent` belongs to the n-th `publish`.
+//! from one place only, so that the n-th `Sent` belongs to the n-th `publish`; a message is acknowledged when the next
+//! packet is asked for, so that one that its device never took comes again on the next link.
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -65,26 +66,68 @@ enum Client {
     V5(v5::AsyncClient),
 }
 
+/// A message as its client knows it, to be acknowledged.
+#[derive(Debug)]
+enum Publish {
+    V4(rumqttc::Publish),
+    V5(v5::mqttbytes::v5::Publish),
+}
+
+impl Publish {
+    fn payload(&self) -> Bytes {
+        match self {
+            Self::V4(publish) => publish.payload.clone(),
+            Self::V5(publish) => publish.payload.clone(),
+        }
+    }
+}
+
+/// What a client hands over.
+#[derive(Debug)]
+enum Arrival {
+    Publish(Publish),
+    Packet(Packet),
+}
+
 /// One connection of a device.
 pub(crate) struct Link {
     client: Client,
-    packets: mpsc::Receiver<Packet>,
+    arrivals: mpsc::Receiver<Arrival>,
+    /// The last message, which its device has by now.
+    taken: Option<Publish>,
 }
 
 impl Link {
     /// Starts connecting; `Up` or `Down` follows.
     pub(crate) fn open(protocol: Protocol, address: SocketAddr, client_id: &str) -> Self {
-        let (out, packets) = mpsc::channel(PACKETS_MAX);
+        let (out, arrivals) = mpsc::channel(PACKETS_MAX);
         let client = match protocol {
             Protocol::V4 => open_v4(address, client_id, out),
             Protocol::V5 => open_v5(address, client_id, out),
         };
-        Self { client, packets }
+        Self { client, arrivals, taken: None }
     }
 
-    /// The next thing that happens; `Down` for ever once the connection is over.
+    /// The next thing that happens; `Down` for ever once the connection is over. May be given up at any moment.
     pub(crate) async fn next(&mut self) -> Packet {
-        self.packets.recv().await.unwrap_or_else(|| Packet::Down("the link is over".to_owned()))
+        if let Some(publish) = &self.taken {
+            self.acknowledge(publish).await;
+            self.taken = None;
+        }
+        match self.arrivals.recv().await {
+            Some(Arrival::Packet(packet)) => packet,
+            Some(Arrival::Publish(publish)) => Packet::Message(self.taken.insert(publish).payload()),
+            None => Packet::Down("the link is over".to_owned()),
+        }
+    }
+
+    async fn acknowledge(&self, publish: &Publish) {
+        // A link that is down cannot say it any more: the message comes again.
+        let _ = match (&self.client, publish) {
+            (Client::V4(client), Publish::V4(publish)) => client.ack(publish).await.is_ok(),
+            (Client::V5(client), Publish::V5(publish)) => client.ack(publish).await.is_ok(),
+            (Client::V4(_), Publish::V5(_)) | (Client::V5(_), Publish::V4(_)) => false,
+        };
     }
 
     /// Subscribes at QoS 1.
@@ -117,9 +160,9 @@ impl Link {
     }
 }
 
-fn open_v4(address: SocketAddr, client_id: &str, out: mpsc::Sender<Packet>) -> Client {
+fn open_v4(address: SocketAddr, client_id: &str, out: mpsc::Sender<Arrival>) -> Client {
     let mut options = rumqttc::MqttOptions::new(client_id, address.ip().to_string(), address.port());
-    options.set_keep_alive(KEEP_ALIVE).set_clean_session(false).set_inflight(INFLIGHT_MAX);
+    options.set_keep_alive(KEEP_ALIVE).set_clean_session(false).set_inflight(INFLIGHT_MAX).set_manual_acks(true);
     options.set_max_packet_size(PACKET_BYTES_MAX as usize, PACKET_BYTES_MAX as usize);
     let (client, mut events) = rumqttc::AsyncClient::new(options, REQUESTS_MAX);
     let mut network = NetworkOptions::new();
@@ -127,11 +170,11 @@ fn open_v4(address: SocketAddr, client_id: &str, out: mpsc::Sender<Packet>) -> C
     events.set_network_options(network);
     tokio::spawn(async move {
         loop {
-            let packet = match events.poll().await {
+            let arrival = match events.poll().await {
                 Ok(event) => from_v4(event),
-                Err(error) => Some(Packet::Down(error.to_string())),
+                Err(error) => Some(Arrival::Packet(Packet::Down(error.to_string()))),
             };
-            if pass_on(&out, packet).await.is_err() {
+            if pass_on(&out, arrival).await.is_err() {
                 return;
             }
         }
@@ -139,9 +182,9 @@ fn open_v4(address: SocketAddr, client_id: &str, out: mpsc::Sender<Packet>) -> C
     Client::V4(client)
 }
 
-fn open_v5(address: SocketAddr, client_id: &str, out: mpsc::Sender<Packet>) -> Client {
+fn open_v5(address: SocketAddr, client_id: &str, out: mpsc::Sender<Arrival>) -> Client {
     let mut options = v5::MqttOptions::new(client_id, address.ip().to_string(), address.port());
-    options.set_keep_alive(KEEP_ALIVE).set_clean_start(false);
+    options.set_keep_alive(KEEP_ALIVE).set_clean_start(false).set_manual_acks(true);
     options.set_session_expiry_interval(Some(SESSION_EXPIRY_S)).set_max_packet_size(Some(PACKET_BYTES_MAX));
     options.set_outgoing_inflight_upper_limit(INFLIGHT_MAX);
     let mut network = NetworkOptions::new();
@@ -150,11 +193,11 @@ fn open_v5(address: SocketAddr, client_id: &str, out: mpsc::Sender<Packet>) -> C
     let (client, mut events) = v5::AsyncClient::new(options, REQUESTS_MAX);
     tokio::spawn(async move {
         loop {
-            let packet = match events.poll().await {
+            let arrival = match events.poll().await {
                 Ok(event) => from_v5(event),
-                Err(error) => Some(Packet::Down(error.to_string())),
+                Err(error) => Some(Arrival::Packet(Packet::Down(error.to_string()))),
             };
-            if pass_on(&out, packet).await.is_err() {
+            if pass_on(&out, arrival).await.is_err() {
                 return;
             }
         }
@@ -162,35 +205,35 @@ fn open_v5(address: SocketAddr, client_id: &str, out: mpsc::Sender<Packet>) -> C
     Client::V5(client)
 }
 
-/// Hands a packet over; fails when the epoch is over, because the connection or the device is.
-async fn pass_on(out: &mpsc::Sender<Packet>, packet: Option<Packet>) -> Result<(), ()> {
-    let Some(packet) = packet else { return Ok(()) };
-    let over = matches!(packet, Packet::Down(_));
-    out.send(packet).await.map_err(|_| ())?;
+/// Hands over what arrived; fails when the epoch is over, because the connection or the device is.
+async fn pass_on(out: &mpsc::Sender<Arrival>, arrival: Option<Arrival>) -> Result<(), ()> {
+    let Some(arrival) = arrival else { return Ok(()) };
+    let over = matches!(arrival, Arrival::Packet(Packet::Down(_)));
+    out.send(arrival).await.map_err(|_| ())?;
     if over { Err(()) } else { Ok(()) }
 }
 
-fn from_v4(event: Event) -> Option<Packet> {
-    match event {
-        Event::Incoming(Packet4::ConnAck(_)) => Some(Packet::Up),
-        Event::Incoming(Packet4::SubAck(_)) => Some(Packet::Subscribed),
-        Event::Incoming(Packet4::PubAck(ack)) => Some(Packet::Acked(ack.pkid, Acknowledgement::Success)),
-        Event::Incoming(Packet4::Publish(publish)) => Some(Packet::Message(publish.payload)),
-        Event::Outgoing(Outgoing::Publish(pkid)) => Some(Packet::Sent(pkid)),
-        Event::Incoming(_) | Event::Outgoing(_) => None,
-    }
+fn from_v4(event: Event) -> Option<Arrival> {
+    Some(Arrival::Packet(match event {
+        Event::Incoming(Packet4::Publish(publish)) => return Some(Arrival::Publish(Publish::V4(publish))),
+        Event::Incoming(Packet4::ConnAck(_)) => Packet::Up,
+        Event::Incoming(Packet4::SubAck(_)) => Packet::Subscribed,
+        Event::Incoming(Packet4::PubAck(ack)) => Packet::Acked(ack.pkid, Acknowledgement::Success),
+        Event::Outgoing(Outgoing::Publish(pkid)) => Packet::Sent(pkid),
+        Event::Incoming(_) | Event::Outgoing(_) => return None,
+    }))
 }
 
-fn from_v5(event: v5::Event) -> Option<Packet> {
-    match event {
-        v5::Event::Incoming(Packet5::ConnAck(_)) => Some(Packet::Up),
-        v5::Event::Incoming(Packet5::SubAck(_)) => Some(Packet::Subscribed),
-        v5::Event::Incoming(Packet5::PubAck(ack)) => Some(Packet::Acked(ack.pkid, acknowledgement(ack.reason))),
-        v5::Event::Incoming(Packet5::Publish(publish)) => Some(Packet::Message(publish.payload)),
-        v5::Event::Incoming(Packet5::Disconnect(why)) => Some(Packet::Down(format!("{:?}", why.reason_code))),
-        v5::Event::Outgoing(Outgoing::Publish(pkid)) => Some(Packet::Sent(pkid)),
-        v5::Event::Incoming(_) | v5::Event::Outgoing(_) => None,
-    }
+fn from_v5(event: v5::Event) -> Option<Arrival> {
+    Some(Arrival::Packet(match event {
+        v5::Event::Incoming(Packet5::Publish(publish)) => return Some(Arrival::Publish(Publish::V5(publish))),
+        v5::Event::Incoming(Packet5::ConnAck(_)) => Packet::Up,
+        v5::Event::Incoming(Packet5::SubAck(_)) => Packet::Subscribed,
+        v5::Event::Incoming(Packet5::PubAck(ack)) => Packet::Acked(ack.pkid, acknowledgement(ack.reason)),
+        v5::Event::Incoming(Packet5::Disconnect(why)) => Packet::Down(format!("{:?}", why.reason_code)),
+        v5::Event::Outgoing(Outgoing::Publish(pkid)) => Packet::Sent(pkid),
+        v5::Event::Incoming(_) | v5::Event::Outgoing(_) => return None,
+    }))
 }
 
 fn acknowledgement(reason: PubAckReason) -> Acknowledgement {

@@ -37,7 +37,13 @@ enum Fetched {
     Asked,
     /// Asked for, and some answer came.
     Answered,
+    /// Not to be asked for: the gateway need not know so old an id any more.
+    TooOld,
 }
+
+/// Ids of one device that a gateway must know again: promise 3 names 4,096 answered ones. Answers come in another order
+/// than prompts, so that the last few of these are left out.
+const KNOWN_AGAIN_MAX: usize = 4_000;
 
 /// All prompts of all devices of a rig.
 #[derive(Debug, Default)]
@@ -119,14 +125,28 @@ impl Book {
         Some(id)
     }
 
+    /// Only the stored outcomes of each device's latest prompts are to be asked for again.
+    pub(crate) fn forget_old(&mut self) {
+        let mut devices: BTreeMap<&str, Vec<(u32, &mut Entry)>> = BTreeMap::new();
+        for (id, entry) in &mut self.entries {
+            let Some((device, number)) = id.rsplit_once('.') else { continue };
+            devices.entry(device).or_default().push((number.parse().unwrap_or(0), entry));
+        }
+        for prompts in devices.values_mut() {
+            prompts.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
+            let old = prompts.iter_mut().skip(KNOWN_AGAIN_MAX).filter(|(_, entry)| entry.outcome.is_some());
+            old.for_each(|(_, entry)| entry.fetched = Fetched::TooOld);
+        }
+    }
+
     /// Whether every prompt is acknowledged or refused.
     pub(crate) fn is_acknowledged(&self) -> bool {
         self.entries.values().all(|e| e.acknowledged || e.refused || e.outcome.is_some())
     }
 
-    /// Whether every acknowledged prompt has its outcome, and has shown it again from the store.
+    /// Whether every acknowledged prompt has its outcome, and has shown it again from the store where it must.
     pub(crate) fn is_audited(&self) -> bool {
-        self.entries.values().all(|e| !e.acknowledged || e.fetched == Fetched::Answered)
+        self.entries.values().all(|e| !e.acknowledged || matches!(e.fetched, Fetched::Answered | Fetched::TooOld))
     }
 
     /// How many prompts of a device wait for anything.
@@ -295,6 +315,31 @@ mod tests {
     #[test]
     fn a_prompt_that_is_not_known_any_more_is_lost() {
         assert_eq!(after(&[error("unknown_id")]).unknown, 1);
+    }
+
+    #[test]
+    fn only_the_latest_outcomes_are_asked_for_again() {
+        let mut book = Book::default();
+        for number in 1..=KNOWN_AGAIN_MAX + 2 {
+            let id: PromptId = format!("local-1.{number}").parse().unwrap();
+            book.publish(&id, vec![1]);
+            book.puback(&id, Acknowledgement::Success);
+            // The first one never got its outcome: it stays open, however old it is.
+            if number > 1 {
+                book.message(
+                    &serde_json::to_vec(
+                        &serde_json::json!({ "kind": "error", "id": id, "code": "expired", "message": "" }),
+                    )
+                    .unwrap(),
+                );
+            }
+        }
+        book.forget_old();
+        let mut asked = 0;
+        while book.fetch("local-1").is_some() {
+            asked += 1;
+        }
+        assert_eq!((asked, book.sums().open), (KNOWN_AGAIN_MAX, 1));
     }
 
     #[test]

@@ -124,11 +124,12 @@ impl Town {
         ]
     }
 
-    /// Lets everything come to its end at a gateway that lives, then asks for every stored outcome again. Gives what
-    /// is wrong, in words.
+    /// Lets everything come to its end at a gateway that lives, then asks again for every stored outcome that it must
+    /// still know. Gives what is wrong, in words.
     pub(crate) fn audit(&self, limit: Duration) -> Vec<String> {
         self.pace(Pace::Hear);
         self.wait(limit, |book| book.sums().open == 0 && book.is_acknowledged());
+        self.book().forget_old();
         self.pace(Pace::Fetch);
         self.wait(limit, Book::is_audited);
         self.pace(Pace::Hear);
