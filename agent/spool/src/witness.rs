@@ -23,6 +23,12 @@ pub(crate) fn end_of_group(seq: u64) -> u64 {
     seq | ((1 << GROUP_BITS) - 1)
 }
 
+/// The sequence number that seals a generation whose other records are all of `seq` or before: two groups on, since the
+/// witnesses allow for one group that was not finished.
+pub(crate) fn seal_after(seq: u64) -> u64 {
+    end_of_group(end_of_group(seq) + 1) + 1
+}
+
 /// The file `synced`.
 #[derive(Debug)]
 pub(crate) struct Synced(File);
