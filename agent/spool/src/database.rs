@@ -60,9 +60,9 @@ impl Database {
         shown.unwrap_or_else(|_| Err("reading it panicked".to_owned()))
     }
 
-    /// Writes all pairs into a database of its own that is built as the given generation, and closes that. What is gone
-    /// from here was never there.
-    pub(crate) fn copy_to(&self, store: &Path, number: u64) -> Result<(), String> {
+    /// Writes all pairs into a database of its own that is built as the given generation, seals and closes that. What is
+    /// gone from here was never there.
+    pub(crate) fn copy_to(&self, store: &Path, number: u64, seal: Op) -> Result<(), String> {
         let mut copy = Builder::start(store, number)?;
         let mut written = Ok(());
         self.scan(|key, value| {
@@ -71,6 +71,7 @@ impl Database {
             }
         })?;
         written?;
+        copy.seal(seal)?;
         copy.finish()
     }
 
@@ -150,6 +151,15 @@ impl Builder {
     pub(crate) fn put(&mut self, key: Key, record: Vec<u8>) -> Result<(), String> {
         self.ops.push(Op { key, record: Some(record) });
         if self.ops.len() < BUILD_BATCH { Ok(()) } else { self.database.write(std::mem::take(&mut self.ops)) }
+    }
+
+    /// Writes the last record, in a batch of its own behind all others: whoever reads it has read the whole log. It is
+    /// the latest by its sequence number too, so that the witnesses miss it where sled stops before the end. sled does so
+    /// after a cut in the first opening: that wipes segments that nothing lives in, and without the snapshot that it has
+    /// not synced it takes the first of these for the end of the log.
+    pub(crate) fn seal(&mut self, last: Op) -> Result<(), String> {
+        self.database.write(std::mem::take(&mut self.ops))?;
+        self.database.write(vec![last])
     }
 
     /// All is durable under the name of a generation being built, and the database is closed.

@@ -44,7 +44,7 @@ pub(crate) fn open(dir: &Path, limits: Limits) -> Result<(Store, Recovered), Ope
     generation::upgrade(dir, generation).map_err(OpenError::io("cannot upgrade", dir))?;
     generation::remove_others(dir, generation).map_err(OpenError::io("cannot clear", dir))?;
     let synced = Synced::open(dir).map_err(OpenError::io("cannot prepare", dir))?;
-    let before = Before::take(dir, &generation::path(dir, generation).join("db"));
+    let before = Before::take(dir, &generation::path(dir, generation).join("db"), space.spare());
     let from = From { dir, large: &large, limits, before: &before, synced: synced.seq() };
     let Opened { generation, database, loaded } = from.generation(generation)?;
     let written = before.written;

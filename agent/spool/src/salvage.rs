@@ -10,6 +10,7 @@ use crate::envelope::{BODY_BYTES_MAX, Class, Envelope, Form, Key};
 use crate::gone::Gone;
 use crate::large::LargeFiles;
 use crate::staged::{HORIZON, Horizon};
+use crate::witness;
 use std::path::Path;
 use tidegate_schemas::cbor;
 
@@ -18,7 +19,7 @@ use tidegate_schemas::cbor;
 const NUMBER_GAP: u64 = 1 << 20;
 
 /// Builds generation `number` of the records that a scan found, up to giving it its name. Returns how many there were.
-/// Its latest record is after `synced`, so that the next opening misses nothing. An error is one of writing.
+/// Sealed after `synced`, so that the next opening misses nothing. An error is one of writing.
 pub(crate) fn rebuild(dir: &Path, number: u64, carving: &Carving, rest: (&LargeFiles, u64)) -> Result<u64, String> {
     let (large, synced) = rest;
     let mut builder = Builder::start(dir, number)?;
@@ -43,9 +44,7 @@ pub(crate) fn rebuild(dir: &Path, number: u64, carving: &Carving, rest: (&LargeF
     horizon.next_forward = above(&[Class::Forward], horizon.next_forward);
     horizon.next_dead = above(&[Class::Dead], horizon.next_dead);
     let seq = carving.highest_seq();
-    let body = cbor::to_vec(&horizon);
-    builder
-        .put(HORIZON, Envelope { key: HORIZON, form: Form::Inline, seq: seq.max(synced) + 1, body: &body }.encode())?;
+    builder.seal(horizon.sealing(witness::seal_after(seq.max(synced))))?;
     builder.finish()?;
     Ok(records + adopted.len() as u64)
 }

@@ -58,6 +58,11 @@ impl Space {
         Ok(())
     }
 
+    /// Bytes that may be taken without making room short.
+    pub(crate) fn spare(&self) -> u64 {
+        self.free().saturating_sub(TIGHT_BYTES)
+    }
+
     /// Puts the ballast back once there is room for it again, and for twice as much beside the floor.
     pub(crate) fn restore_ballast(&self) {
         let roomy = self.free() > self.free_bytes_min.saturating_add(3 * BALLAST_BYTES as u64);

@@ -2,12 +2,12 @@
 
 use crate::class::{DropReason, Notice, QueueClass};
 use crate::database::Op;
-use crate::envelope::{Class, Form, Key};
+use crate::envelope::{Class, Envelope, Form, Key};
 use crate::index::Index;
 use crate::shelf::Slot;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use tidegate_schemas::JobId;
+use tidegate_schemas::{JobId, cbor};
 
 /// Bytes that one group writes at most, over by one change: bounds the time of a sync, and stays within one segment
 /// of sled, so that no segment is reused for what was not synced.
@@ -48,6 +48,12 @@ impl Horizon {
             next_dead: index.next_dead,
             dead_floor: index.dead.first().unwrap_or(index.next_dead),
         }
+    }
+
+    /// The write of it that seals a generation: with this sequence number, after all other records.
+    pub(crate) fn sealing(&self, seq: u64) -> Op {
+        let record = Envelope { key: HORIZON, form: Form::Inline, seq, body: &cbor::to_vec(self) }.encode();
+        Op { key: HORIZON, record: Some(record) }
     }
 
     /// Whether what stands under this key is gone.

@@ -4,7 +4,9 @@
 use crate::database::Database;
 use crate::generation;
 use crate::gone::Gone;
+use crate::staged::Horizon;
 use crate::store::Store;
+use crate::witness;
 
 /// A smaller file is not worth a new generation, in bytes.
 const WORN_BYTES_MIN: u64 = 32 << 20;
@@ -25,7 +27,9 @@ impl Store {
         let bytes = self.database()?.file_bytes();
         // Whatever happens, not again before the file has doubled.
         self.opened_bytes = bytes;
-        if let Err(why) = self.database()?.copy_to(&self.dir, next) {
+        let horizon = Horizon::of(&self.index);
+        let sealed = witness::seal_after(self.seq);
+        if let Err(why) = self.database()?.copy_to(&self.dir, next, horizon.sealing(sealed)) {
             tracing::warn!(%why, "the new generation could not be built, the old one stays");
             let _ = generation::building(&self.dir, next);
             return Ok(());
@@ -40,6 +44,8 @@ impl Store {
         self.opened_bytes = database.file_bytes();
         self.database = Some(database);
         self.gone = Gone::default();
+        (self.horizon, self.seq) = (horizon, witness::end_of_group(sealed));
+        self.synced.note(sealed);
         self.generation = next;
         self.tally.switches += 1;
         generation::remove_others(&self.dir, next).map_err(|e| format!("generation switch: {e}"))?;

@@ -23,6 +23,12 @@ pub(crate) fn end_of_group(seq: u64) -> u64 {
     seq | ((1 << GROUP_BITS) - 1)
 }
 
+/// The sequence number that seals a generation whose other records are all of `seq` or before: two groups on, since the
+/// witnesses allow for one group that was not finished.
+pub(crate) fn seal_after(seq: u64) -> u64 {
+    end_of_group(end_of_group(seq) + 1) + 1
+}
+
 /// The file `synced`.
 #[derive(Debug)]
 pub(crate) struct Synced(File);
@@ -67,14 +73,15 @@ pub(crate) struct Before {
 
 impl Before {
     /// Copies the log, unless an opening that was interrupted has left its copy; a copy that is behind the log is of
-    /// the past. Without room for a copy the log alone is looked at; then a salvage finds what sled has left of it.
-    pub(crate) fn take(store: &Path, log: &Path) -> Self {
+    /// the past. With a log over `room` bytes the log alone is looked at, since sled needs the rest of the disk to open
+    /// at all; then a salvage finds what sled has left of it.
+    pub(crate) fn take(store: &Path, log: &Path, room: u64) -> Self {
         let path = store.join("before");
         let aside = store.join("before.tmp");
         let left_over = path.exists() && highest(&path) >= highest(log);
         if !left_over
             && log.exists()
-            && let Err(error) = copy(log, &aside).and_then(|()| place(&aside, &path, store))
+            && let Err(error) = copy(log, &aside, room).and_then(|()| place(&aside, &path, store))
         {
             tracing::warn!(%error, "the log could not be copied before it is opened");
             let _ = fs::remove_file(&aside);
@@ -118,8 +125,11 @@ impl Before {
     }
 }
 
-/// A copy that a power cut leaves whole.
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
+/// A copy of at most `room` bytes that a power cut leaves whole.
+fn copy(from: &Path, to: &Path, room: u64) -> io::Result<()> {
+    if fs::metadata(from)?.len() > room {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
     fs::copy(from, to)?;
     File::open(to)?.sync_all()
 }
@@ -155,7 +165,7 @@ mod tests {
         for torn in [Vec::new(), vec![0; 68], [record(1), vec![0; 34]].concat(), [vec![0; 34], record(3)].concat()] {
             let last = if torn.ends_with(&record(3)) { 3 } else { 2 };
             fs::write(dir.path().join("before"), torn).unwrap();
-            let before = Before::take(dir.path(), &log);
+            let before = Before::take(dir.path(), &log, u64::MAX);
             assert_eq!(before.written, last);
             let carving = before.carve();
             assert!((1..=last).all(|job| carving.has(key(job))));
@@ -172,10 +182,25 @@ mod tests {
             fs::write(&log, record(in_log)).unwrap();
             let _ = fs::remove_file(&copy);
             in_copy.iter().for_each(|seq| fs::write(&copy, record(*seq)).unwrap());
-            let before = Before::take(dir.path(), &log);
+            let before = Before::take(dir.path(), &log, u64::MAX);
             assert_eq!((before.written, fs::read(&copy).unwrap()), (expect, record(expect)));
             before.discard(dir.path());
             assert!(!copy.exists());
+        }
+    }
+
+    #[test]
+    fn a_log_that_would_fill_the_disk_is_not_copied_and_still_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("db");
+        let key = Key::new(Class::Prompt, JobId(1));
+        let record = Envelope { key, form: Form::Inline, seq: 3, body: b"body" }.encode();
+        fs::write(&log, &record).unwrap();
+        for (room, copied) in [(record.len() as u64, true), (record.len() as u64 - 1, false)] {
+            let before = Before::take(dir.path(), &log, room);
+            assert_eq!((before.written, dir.path().join("before").exists()), (3, copied));
+            assert!(before.carve().has(key));
+            before.discard(dir.path());
         }
     }
 
@@ -193,7 +218,7 @@ mod tests {
     #[test]
     fn loss_is_told_from_a_group_that_was_cut_off() {
         let dir = tempfile::tempdir().unwrap();
-        let before = Before::take(dir.path(), &dir.path().join("none"));
+        let before = Before::take(dir.path(), &dir.path().join("none"), u64::MAX);
         assert!(!before.tells_of_loss(5, 5), "all is there");
         assert!(!before.tells_of_loss(6, 5), "the note is behind");
         assert!(before.tells_of_loss(4, 5), "a synced change is missing");

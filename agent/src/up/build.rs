@@ -1,11 +1,11 @@
 //! Opens everything that a gateway needs, in the order in which a failure costs least, and wires it.
 
-use super::bridge::{Bridge, Feed};
+use super::bridge::{Bridge, Feed, Wait};
 use super::certificates::{self, Certificates};
 use super::clock;
 use super::control::{Control, Desk};
 use super::crossing::Crossings;
-use super::delivery::Pending;
+use super::delivery::{Facts, Pending};
 use super::front::Front;
 use super::gauges::{Certificate, Happenings, Meter, Painter, Watched};
 use super::hub::{Hands, Hub, Tickets};
@@ -297,7 +297,8 @@ fn restore(hub: &mut Hub, recovered: Recovered) {
     let mut jobs = Vec::with_capacity(prompts);
     for record in recovered.prompts {
         let (job, prompt) = (record.job, Arc::new(record.prompt));
-        let facts = hub.facts_of(&prompt, record.reply);
+        let wait = escalations.contains_key(&job).then(|| Wait::of_earlier_run(record.stamp));
+        let facts = Facts { wait, ..hub.facts_of(&prompt, record.reply) };
         hub.facts.insert(job, facts);
         jobs.push(Restored {
             job,

@@ -1,5 +1,6 @@
 //! Outcomes on their way to devices: which ones wait, and what exactly is sent.
 
+use super::bridge::Wait;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tidegate_broker::Outgoing;
 use tidegate_core::{Command, Dead};
@@ -67,6 +68,8 @@ pub(super) struct Facts {
     pub(super) reach: Reach,
     /// The trace that it belongs to.
     pub(super) trace: Option<TraceParent>,
+    /// How long its escalation has waited, once there is one.
+    pub(super) wait: Option<Wait>,
 }
 
 /// The record of an outcome: its exact bytes, and what is delivered instead where they are too many for the device.

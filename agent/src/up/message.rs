@@ -201,8 +201,8 @@ pub(super) struct Ears {
 
 /// What the bridge is told.
 pub(super) enum ToBridge {
-    /// Publish this.
-    Publish(Box<tidegate_schemas::Escalation>),
+    /// Publish this, and tell its past.
+    Publish(Box<tidegate_schemas::Escalation>, super::bridge::Past),
     /// The resolution with this number is dealt with: acknowledge it.
     Settled(u64),
     /// Retained state, to be published now and after every connect.

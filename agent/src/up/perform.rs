@@ -1,5 +1,6 @@
 //! Does what the dispatcher says: each command becomes an order to one shell.
 
+use super::bridge::{Past, Wait};
 use super::delivery::{self, Facts};
 use super::hub::Hub;
 use super::ingress::refusal;
@@ -40,6 +41,9 @@ impl Hub {
             Command::Abort(job) => self.abort(job),
             Command::KeepEscalation { job, escalation, provisional } => {
                 let provisional = provisional.map(|answer| *answer);
+                if let Some(facts) = self.facts.get_mut(&job) {
+                    facts.wait = Some(Wait::from(Stamp::now()));
+                }
                 let change = Change::Escalate(EscalationRecord { job, escalation: *escalation, provisional });
                 self.submit_as(change, Task::Escalate(job));
             }
@@ -76,7 +80,7 @@ impl Hub {
         let cloud = self.view.tasks.iter().any(|card| card.name == *name && card.cloud);
         let reach = if cloud && !prompt.local { Reach::Cloud } else { Reach::Host };
         let trace = prompt.traceparent.clone();
-        Facts { hash: prompt.content_hash(), task: prompt.task.clone(), reach, reply, trace }
+        Facts { hash: prompt.content_hash(), task: prompt.task.clone(), reach, reply, trace, wait: None }
     }
 
     fn infer(&mut self, inference: &Inference) {
@@ -101,8 +105,10 @@ impl Hub {
 
     fn publish(&mut self, escalation: Box<Escalation>) {
         let (job, attempt) = (escalation.job, escalation.attempt);
+        let wait = self.facts.get_mut(&job).and_then(|facts| facts.wait.as_mut());
+        let past = wait.map_or(Past::NONE, |wait| wait.publishes(attempt, &Stamp::now()));
         let sent = match &self.hands.bridge {
-            Some(bridge) => bridge.try_send(ToBridge::Publish(escalation)).is_ok(),
+            Some(bridge) => bridge.try_send(ToBridge::Publish(escalation, past)).is_ok(),
             None => false,
         };
         if !sent {

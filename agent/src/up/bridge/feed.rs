@@ -3,6 +3,7 @@
 //! Invariants: an item leaves the disk only by [`Feed::done`] or [`Feed::dead`]; what this feed holds is bounded by
 //! [`HELD_MAX`] items and [`HELD_BYTES_MAX`] bytes over what is under way, the rest waits in the store, in its order.
 
+use super::past::Past;
 use crate::link::{Delivery, Rules};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -20,13 +21,6 @@ const LOW: usize = 128;
 
 /// The user property that names the gateways that a message has passed, oldest first, against loops.
 pub(crate) const VIA: &str = "tidegate-via";
-
-/// User properties of an item that may have been published before, or that has waited.
-const REPLAYED: &str = "tidegate-replayed";
-const ATTEMPT: &str = "tidegate-attempt";
-const QUEUED_MS: &str = "tidegate-queued-ms";
-/// A shorter wait is the way through this gateway, and not told.
-const QUEUED_LEAST_MS: u64 = 1_000;
 
 /// A message that crosses by rule. Not `Debug`: it holds a payload.
 pub(super) struct Item {
@@ -87,21 +81,13 @@ impl Item {
         u64::try_from(self.taken.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// It is about to be published; gives its user properties. Whoever gets it hears that it may have come before, and
-    /// how old it is; what a gateway before us said of its own attempts is over.
+    /// It is about to be published; gives its user properties, its past among them.
     pub(super) fn publishes(&mut self) -> Vec<(String, String)> {
         self.published += 1;
         let attempt = self.attempts.saturating_add(self.published);
         let queued_ms = self.queued_ms.saturating_add(self.held_ms());
         let mut user = self.user.clone();
-        user.retain(|(name, _)| ![REPLAYED, ATTEMPT].contains(&name.as_str()));
-        if self.replayed || attempt > 1 {
-            user.push((REPLAYED.to_owned(), "true".to_owned()));
-            user.push((ATTEMPT.to_owned(), attempt.to_string()));
-        }
-        if queued_ms >= QUEUED_LEAST_MS {
-            user.push((QUEUED_MS.to_owned(), queued_ms.to_string()));
-        }
+        Past { replayed: self.replayed, attempt, queued_ms }.tell(&mut user);
         user
     }
 }

@@ -9,6 +9,7 @@ mod feed;
 #[cfg(test)]
 mod outbox;
 mod pace;
+mod past;
 mod session;
 mod shore;
 mod watch;
@@ -19,6 +20,7 @@ use crate::link::{Backoff, Broker, Cause, Down, Line, Pause, Search, Terms};
 use budget::Budget;
 use bytes::Bytes;
 pub(super) use feed::{Feed, VIA};
+pub(super) use past::{Past, Wait};
 use session::Session;
 use shore::Shore;
 use std::path::Path;
@@ -153,7 +155,7 @@ impl Bridge {
             tokio::select! {
                 () = sleep_until(until) => return true,
                 order = self.orders.recv() => match order {
-                    Some(ToBridge::Publish(e)) => self.shore.unsent(e.job, e.attempt),
+                    Some(ToBridge::Publish(e, _)) => self.shore.unsent(e.job, e.attempt),
                     Some(ToBridge::State(topic, payload)) => self.shore.remember(topic, payload),
                     // An event that nobody hears over there is in the log and on the local broker.
                     Some(ToBridge::Settled(_) | ToBridge::Event(..)) => {}

@@ -5,6 +5,7 @@
 
 use super::budget::Budget;
 use super::feed::Feed;
+use super::past::Past;
 use super::session::Session;
 use super::shore::Shore;
 use super::watch::{Patience, Watch};
@@ -158,7 +159,7 @@ impl<'a> World<'a> {
             Step::Store(count) => self.store(*count),
             Step::Escalate => {
                 self.model.orders += 1;
-                let order = ToBridge::Publish(Box::new(escalation(self.model.orders)));
+                let order = ToBridge::Publish(Box::new(escalation(self.model.orders)), past(self.model.orders));
                 self.session.as_mut().unwrap().order(order, &mut self.shore).unwrap();
             }
             Step::Number => {
@@ -263,7 +264,11 @@ impl<'a> World<'a> {
 
     fn load(&mut self, parcel: &Parcel) -> Load {
         if !parcel.topic.starts_with("load/") {
-            return Load::Escalation(decode_escalation(&parcel.payload).unwrap().job.0);
+            let job = decode_escalation(&parcel.payload).unwrap().job.0;
+            let mut user = Vec::new();
+            past(job).tell(&mut user);
+            assert_eq!(parcel.user, user, "escalation {job}");
+            return Load::Escalation(job);
         }
         let number = std::str::from_utf8(&parcel.payload).unwrap().parse().unwrap();
         let again = !self.model.published.insert(number);
@@ -329,6 +334,11 @@ fn item(number: u64) -> ForwardRecord {
         stamp: Stamp::now(),
         properties: ForwardProperties::default(),
     }
+}
+
+/// Every second escalation has one.
+fn past(job: u64) -> Past {
+    if job.is_multiple_of(2) { Past { replayed: true, attempt: 1, queued_ms: 1_000 * job } } else { Past::NONE }
 }
 
 fn escalation(job: u64) -> Escalation {

@@ -8,6 +8,7 @@ mod outgoing;
 
 use super::feed::Item;
 use super::pace::Pace;
+use super::past::Past;
 use super::shore::Shore;
 use super::watch::Watch;
 use crate::link::{Ack, Cause, Delivery, Down, Heard, Incoming, Line, Parcel, Untaken, Version, Welcome, Window};
@@ -61,7 +62,7 @@ pub(super) struct Session {
     pace: Pace,
     window: Window<Cargo>,
     /// Escalations that wait for room.
-    waiting: VecDeque<Box<Escalation>>,
+    waiting: VecDeque<(Box<Escalation>, Past)>,
     /// Events that wait for room.
     words: VecDeque<(String, Bytes)>,
     /// Resolutions that are not acknowledged, in order of arrival.
@@ -136,8 +137,8 @@ impl Session {
     /// An order of the hub.
     pub(super) fn order(&mut self, order: ToBridge, shore: &mut Shore) -> Result<(), Down> {
         match order {
-            ToBridge::Publish(escalation) if self.up => self.waiting.push_back(escalation),
-            ToBridge::Publish(escalation) => shore.unsent(escalation.job, escalation.attempt),
+            ToBridge::Publish(escalation, past) if self.up => self.waiting.push_back((escalation, past)),
+            ToBridge::Publish(escalation, _) => shore.unsent(escalation.job, escalation.attempt),
             ToBridge::State(topic, payload) => {
                 if self.up {
                     self.state(&topic, &payload, shore)?;
@@ -293,7 +294,7 @@ impl Session {
 
     /// The connection is over: all that it had not seen acknowledged is unsent.
     pub(super) fn end(self, shore: &mut Shore) {
-        self.waiting.iter().for_each(|e| shore.unsent(e.job, e.attempt));
+        self.waiting.iter().for_each(|(e, _)| shore.unsent(e.job, e.attempt));
         self.window.into_rest().for_each(|cargo| give_back(cargo, shore));
     }
 

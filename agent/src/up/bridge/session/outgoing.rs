@@ -4,6 +4,7 @@ use super::{Cargo, Session, What, down, give_back};
 use crate::link::{Delivery, Down, Parcel, Retain};
 use crate::up::bridge::budget::Payer;
 use crate::up::bridge::feed::Item;
+use crate::up::bridge::past::Past;
 use crate::up::bridge::shore::Shore;
 use bytes::Bytes;
 use std::time::Instant;
@@ -28,8 +29,8 @@ impl Session {
             self.send(Parcel::acknowledged(topic, payload), What::Word, shore)?;
             return Ok(true);
         }
-        if let Some(escalation) = self.waiting.pop_front() {
-            return self.escalate(escalation, shore);
+        if let Some((escalation, past)) = self.waiting.pop_front() {
+            return self.escalate(escalation, past, shore);
         }
         let Some(item) = shore.next_item() else { return Ok(false) };
         if item.payload.len() > self.payload_max {
@@ -43,7 +44,7 @@ impl Session {
         self.forward(item, shore)
     }
 
-    fn escalate(&mut self, escalation: Box<Escalation>, shore: &mut Shore) -> Result<bool, Down> {
+    fn escalate(&mut self, escalation: Box<Escalation>, past: Past, shore: &mut Shore) -> Result<bool, Down> {
         let (job, attempt) = (escalation.job, escalation.attempt);
         let payload = encode(&*escalation);
         if payload.len() > self.payload_max {
@@ -56,12 +57,14 @@ impl Session {
             return Ok(true);
         }
         if !self.pace.admits(payload.len(), self.window.len(), Instant::now()) {
-            self.waiting.push_front(escalation);
+            self.waiting.push_front((escalation, past));
             return Ok(false);
         }
         let topic = Topic::device(&shore.origin, DeviceTopic::Escalate, &escalation.device).name();
         let expiry_s = escalation.expires_in_ms.map(expiry_seconds);
-        let parcel = Parcel { expiry_s, ..Parcel::acknowledged(topic, payload) };
+        let mut user = Vec::new();
+        past.tell(&mut user);
+        let parcel = Parcel { expiry_s, user, ..Parcel::acknowledged(topic, payload) };
         self.send(parcel, What::Escalation(job, attempt), shore)?;
         Ok(true)
     }
