@@ -13,6 +13,7 @@ SETTINGS = {
     "id": None,  # else of boot number and counter
     "encoding": "cbor",  # or "json"
     "deadline_ms": 30000,
+    "grace_ms": 2000,  # longest wait beyond it: the gateway decides, and its word needs a moment to arrive
     "max_tokens": 0,
     "keep_alive_s": 30,
     "attempts": 5,

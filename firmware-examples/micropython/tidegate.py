@@ -15,8 +15,6 @@ from cbor import DEPTH_MAX, cbor_decode, cbor_encode, utf8
 ANSWERED, SILENT, REFUSED, UNREACHABLE, USAGE = 0, 1, 2, 3, 64
 # One step of a connection: opening it, CONNACK, SUBACK.
 STEP_MS = 20000
-# The gateway decides when the deadline comes; its word needs a moment to arrive.
-GRACE_MS = 2000
 PAUSE_MS, PAUSE_MS_MAX = 250, 8000
 try:
     ticks_ms, ticks_diff, sleep_ms = time.ticks_ms, time.ticks_diff, time.sleep_ms
@@ -95,12 +93,20 @@ class Link:
         self.sock = socket.socket()
         try:
             self.sock.settimeout(max(wait_ms, 1) / 1000)
+            self._hurry()
             self.sock.connect(socket.getaddrinfo(host, port)[0][-1])
             # TLS: a function that wraps the socket and checks chain and name.
             self.sock = wrap(self.sock) if wrap else self.sock
         except OSError:
             self.close()
             raise Lost("no connection")
+
+    def _hurry(self):
+        """A PUBACK that waits for the peer's acknowledgement of what went before it is lost when we leave."""
+        try:
+            self.sock.setsockopt(6, 1, 1)  # IPPROTO_TCP, TCP_NODELAY
+        except (AttributeError, OSError):
+            pass  # not every board has it
 
     def send(self, data):
         try:
@@ -225,7 +231,7 @@ class Ask:
         return json.dumps(prompt).encode() if self.set["encoding"] == "json" else cbor_encode(prompt)
 
     def left(self):
-        return self.set["deadline_ms"] + GRACE_MS - ticks_diff(ticks_ms(), self.began)
+        return self.set["deadline_ms"] + self.set["grace_ms"] - ticks_diff(ticks_ms(), self.began)
 
     def run(self):
         """Outcome and why. Ends in time, whatever the gateway does."""

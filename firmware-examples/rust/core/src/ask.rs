@@ -24,8 +24,6 @@ use rust_mqtt::types::{
 
 /// One step of a connection: opening it, CONNACK, SUBACK, the rest of a packet.
 const STEP_MS: u32 = 20_000;
-/// The gateway decides when the deadline comes; its word needs a moment to arrive.
-const GRACE_MS: u32 = 2_000;
 /// Pause before the second attempt; each further one waits twice as long.
 const PAUSE_MS: u32 = 250;
 const PAUSE_MS_MAX: u32 = 8_000;
@@ -105,7 +103,7 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
     }
 
     fn left_ms(&self) -> u32 {
-        let end = self.began_ms + u64::from(self.settings.deadline_ms) + u64::from(GRACE_MS);
+        let end = self.began_ms + u64::from(self.settings.deadline_ms) + u64::from(self.settings.grace_ms);
         u32::try_from(end.saturating_sub(self.clock.now_ms())).unwrap_or(u32::MAX)
     }
 
