@@ -2,7 +2,7 @@
 
 use crate::board::{Clock, Dial, End, Outcome};
 use crate::bounded::Bounded;
-use crate::frame::{Frame, decode};
+use crate::frame::{Frame, Line, decode};
 use crate::prompt::Prompt;
 use crate::settings::Settings;
 use crate::show::{Said, Shown};
@@ -200,19 +200,23 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
     async fn publish<N: Transport>(&self, client: &mut Mqtt<'_, N>) -> Result<(), Step> {
         let topic = self.topic("prompt")?;
         let mut out = [0; PROMPT_BYTES];
-        let payload = if self.settings.bare {
-            self.settings.text.as_bytes()
-        } else {
-            let len = self.prompt().encode(&mut out).ok_or_else(unfit)?;
-            &out[..len]
-        };
+        let payload = self.payload(&mut out).ok_or_else(unfit)?;
         let name = TopicName::new(text(topic.as_str())?).ok_or_else(unfit)?;
         let options = PublicationOptions::new(TopicReference::Name(name)).at_least_once();
         let sent = self.step(client.publish(&options, payload.into()), "the gateway does not answer").await?;
         sent.map(|_| ()).map_err(|_| Step::Lost("the connection broke"))
     }
 
-    /// The same each time: another deadline would be another prompt.
+    /// What is published, the same bytes each time. `None`: it does not fit `out`.
+    pub fn payload<'o>(&'o self, out: &'o mut [u8]) -> Option<&'o [u8]> {
+        if self.settings.bare {
+            return Some(self.settings.text.as_bytes());
+        }
+        let len = self.prompt().encode(out)?;
+        out.get(..len)
+    }
+
+    /// Another deadline would be another prompt.
     fn prompt(&self) -> Prompt<'a> {
         let set = &self.settings;
         Prompt {
@@ -315,13 +319,12 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
     }
 
     fn take_text(&mut self, payload: &[u8]) -> Option<Verdict> {
-        let text = core::str::from_utf8(payload).ok()?;
-        if text.starts_with('!') {
-            (self.say)(Said::BareError(text));
-            return Some(Verdict::End(End { outcome: Outcome::Refused, why: "the gateway refused" }));
-        }
-        (self.say)(Said::Answer("-", Shown::Bare(text)));
-        Some(Verdict::End(End { outcome: Outcome::Answered, why: "answered" }))
+        let line = Line::read(payload)?;
+        (self.say)(line.said());
+        Some(Verdict::End(match line {
+            Line::Refusal(_) => End { outcome: Outcome::Refused, why: "the gateway refused" },
+            Line::Answer(_) => End { outcome: Outcome::Answered, why: "answered" },
+        }))
     }
 
     /// `None`: it makes no sense, or is not for our prompt.
