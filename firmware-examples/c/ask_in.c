@@ -87,7 +87,8 @@ static void take_publish(struct tg_ask *a, const struct tg_packet *p, enum tg_st
     if (a->outcome != TG_UNDECIDED) {
         return;
     }
-    if (status == TG_TOO_LARGE || !is_ours(a, p) || a->state < TG_ASKS) {
+    /* What was not acknowledged may come before SUBACK (MQTT 3.1.1 §3.8.4); only a frame has an id to be known by. */
+    if (status == TG_TOO_LARGE || !is_ours(a, p) || a->state < (a->set.bare ? TG_ASKS : TG_SUBSCRIBES)) {
         a->dropped++;
     } else if (a->set.bare ? !take_text(a, p) : !take_frame(a, p)) {
         a->dropped++;

@@ -85,7 +85,7 @@ def tokens_are_shown_as_they_come(device, world):
 
 def after_a_cut_the_same_id_gets_the_stored_outcome(device, world):
     """The will is published too: the connection ended without DISCONNECT."""
-    cut = Cut(world.port(device), tls="tls" in device.parts).open()
+    cut = Cut(world.port(device), tls=world.gateway.server_files if "tls" in device.parts else None).open()
     will, watcher = f"device/{device_name(device.number, 1)}/state", device_name(device.number, 2)
     watch = mqtt.Client(world.gateway.port, f"watch-{watcher}", watcher, PASSWORD)
     watch.subscribe(will)
@@ -242,6 +242,14 @@ def a_fleet_is_refused_and_says_why(device, world):
     check("not our topic" in not_its_topic.said("end")[-1], not_its_topic.output)
 
 
+def a_fleet_waits_for_the_final_answer(device, world):
+    """The link to the cloud is down: provisional answers first, and each prompt's one outcome when its deadline comes."""
+    result = fleet_of_one(device, world.gateway.port, name="local-down", text="why is it cold", task="intent",
+                          devices=4, deadline_ms=ESCALATED_MS, grace_ms=PATIENT_MS).wait()
+    check(result.status == 0, "status", result.status, result.output)
+    check("provisional: 4" in result.output and "fleet: 4 prompts, 4 answers, 0 errors" in result.output, result.output)
+
+
 def fleet_wrong_bytes(script):
     # A second outcome is a fault of the gateway, a refusal is an outcome too, and who never heard it was silent.
     status = {wrong.duplicate: 1, wrong.refuses: 0, wrong.garbage: 1}.get(script, wrong.SCRIPTS[script])
@@ -271,7 +279,8 @@ BY_PART = {
     "tls": [a_certificate_of_another_name_is_refused, a_certificate_of_another_ca_is_refused],
 }
 WAITING = {f"wrong_{script.__name__}" for script, status in wrong.SCRIPTS.items() if status == 1}
-FLEET = [a_fleet_loses_nothing, a_fleet_waits_for_its_gateway, a_fleet_without_a_gateway_says_so]
+FLEET = [a_fleet_loses_nothing, a_fleet_waits_for_its_gateway, a_fleet_without_a_gateway_says_so,
+         a_fleet_waits_for_the_final_answer]
 
 
 def waits(case):

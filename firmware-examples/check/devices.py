@@ -242,6 +242,23 @@ class CPython(Device):
         return Run([sys.executable, "-B", str(EXAMPLES / "micropython/main.py"), f"port={port}", *pairs(settings)])
 
 
+class CPythonTls(CPython):
+    """The same over TLS."""
+
+    name = "cpython-tls"
+    parts = frozenset({"tls", "bare", "stream", "buffer", "tasks"})
+
+    def build(self, work):
+        self.ca = work.build / "ca/ca.der"
+        ran(["openssl", "x509", "-in", work.ca, "-outform", "DER", "-out", self.ca])
+
+    def checks(self, work):
+        return []
+
+    def launch(self, port, settings):
+        return super().launch(port, {"ca": self.ca, **settings})
+
+
 class MicroPython(Device):
     """micropython/, unchanged, on the real MicroPython in Node."""
 
@@ -308,6 +325,6 @@ class Fleet(Device):
         return Run([str(self.python), "-B", str(EXAMPLES / "python-fleet/fleet.py"), f"port={port}", *pairs(settings)])
 
 
-DEVICES = [Host, CortexM, CortexMTls, RustHost, RustCortexM, MicroPython, CPython, Mega, Fleet]
+DEVICES = [Host, CortexM, CortexMTls, RustHost, RustCortexM, MicroPython, CPython, CPythonTls, Mega, Fleet]
 for place, kind in enumerate(DEVICES, 1):
     kind.number = place

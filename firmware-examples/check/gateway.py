@@ -2,6 +2,7 @@
 is never there."""
 
 import os
+import selectors
 import signal
 import socket
 import ssl
@@ -18,7 +19,7 @@ PASSWORD = "tide"
 # argon2id of PASSWORD with the least cost that the algorithm has, so that logins of tests are quick.
 HASH = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQx$jtUecPrxkknxaDISRhtOfCLjwGLu0iZqNkMTJIvSHyA"
 # Boards are tried side by side: each has devices of its own, so that none takes over the session of another.
-BOARDS_MAX, DEVICES_EACH = 9, 8
+BOARDS_MAX, DEVICES_EACH = 10, 8
 
 
 def device_name(board, n):
@@ -29,8 +30,6 @@ USERS = [device_name(board, n) for board in range(1, BOARDS_MAX + 1) for n in ra
 START_SECONDS_MAX = 120
 # Starts with other ports, when somebody else took one of them in between.
 STARTS_MAX = 3
-# The record type application_data (RFC 5246 §6.2.1).
-TLS_DATA = 23
 MODEL = Path(__file__).resolve().parents[2] / "agent/models/tide-edge.gguf"
 
 CONFIG = """
@@ -122,6 +121,7 @@ class Gateway:
         home = Path(home)
         make_server(ca_folder, "ca", home, "server")
         (home / "users").write_text("".join(f"{user}:{HASH}\n" for user in USERS))
+        self.server_files = home / "server.pem", home / "server.key"
         self.config, self.log, self.no_broker = home / "tidegate.toml", home / "log", Port()
         for start in range(1, STARTS_MAX + 1):
             self._start(binary, home)
@@ -206,9 +206,10 @@ class Stranger:
 
 class Cut:
     """A connection to the gateway that is cut once, when the outcome was on its way: the device gets neither the PUBACK of
-    its prompt nor the outcome. Later connections pass. Not listening before `open`."""
+    its prompt nor the outcome. Later connections pass. Not listening before `open`. With `tls`, a server's certificate and
+    key, it speaks TLS to both sides, since it must read what the gateway says."""
 
-    def __init__(self, to_port, cut=True, tls=False):
+    def __init__(self, to_port, cut=True, tls=None):
         self.to_port, self.cut, self.tls = to_port, cut, tls
         self.door, self.connections, self.cuts = Port(), 0, 0
         self.port, self.listener = self.door.number, self.door.sock
@@ -225,62 +226,58 @@ class Cut:
             except OSError:
                 return
             self.connections += 1
-            far = socket.create_connection(("127.0.0.1", self.to_port))
             first = self.cut and self.connections == 1
-            threading.Thread(target=self._pass, args=(device, far), daemon=True).start()
-            back = (self._back_tls if self.tls else self._back) if first else self._pass
-            threading.Thread(target=back, args=(far, device), daemon=True).start()
+            threading.Thread(target=self._pass, args=(device, first), daemon=True).start()
 
-    def _pass(self, source, target):
+    def _pass(self, device, cut):
+        socks = [device]
         try:
-            while piece := source.recv(65536):
-                target.sendall(piece)
+            socks.append(socket.create_connection(("127.0.0.1", self.to_port), timeout=mqtt.PATIENCE_S))
+            device.settimeout(mqtt.PATIENCE_S)
+            if self.tls:
+                ours, theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                ours.load_cert_chain(*self.tls)
+                theirs.check_hostname, theirs.verify_mode = False, ssl.CERT_NONE
+                socks = [ours.wrap_socket(device, server_side=True), theirs.wrap_socket(socks[1])]
+            self._pump(*socks, mqtt.Reader(None) if cut else None)
         except OSError:
             pass
-        for sock in (source, target):
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def _back(self, far, device):
-        reader = mqtt.Reader(far)
-        try:
-            while True:
-                kind, flags, body = reader.next(time.monotonic() + mqtt.PATIENCE_S)
-                if kind in (mqtt.CONNACK, mqtt.SUBACK, mqtt.PINGRESP):
-                    device.sendall(mqtt.packet(kind, flags, body))
-                elif kind == mqtt.PUBLISH and b"answer" in mqtt.split_publish(flags, body)[2]:
-                    break
-        except (OSError, TimeoutError):
-            pass
-        self._hang_up(far, device)
-
-    def _back_tls(self, far, device):
-        """What is said cannot be read; records can be counted (RFC 5246 §6.2.1): the first two with data are CONNACK and
-        SUBACK, and among the later ones only an answer is long."""
-        told, stream = 0, far.makefile("rb")
-        far.settimeout(mqtt.PATIENCE_S)
-        try:
-            while len(head := stream.read(5)) == 5:
-                body = stream.read(int.from_bytes(head[3:], "big"))
-                told += head[0] == TLS_DATA
-                if told > 2 and len(body) > 150:
-                    break
-                if told <= 2:
-                    device.sendall(head + body)
-        except OSError:
-            pass
-        self._hang_up(far, device)
-
-    def _hang_up(self, *socks):
-        self.cuts += 1
         for sock in socks:
-            # A close alone waits for the thread that reads from it.
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+            sock.close()
+
+    def _pump(self, device, far, reader):
+        """Both directions in one thread, until either side ends or the connection is cut."""
+        ready = selectors.DefaultSelector()
+        for sock in (device, far):
+            sock.setblocking(False)
+            ready.register(sock, selectors.EVENT_READ)
+        while True:
+            waiting = [sock for sock in (device, far) if self.tls and sock.pending()]
+            for sock in waiting or [key.fileobj for key, _ in ready.select()]:
+                try:
+                    piece = sock.recv(65536)
+                except (ssl.SSLWantReadError, BlockingIOError):
+                    # A ticket, or half a record.
+                    continue
+                if not piece:
+                    return
+                if sock is device or reader is None:
+                    (far if sock is device else device).sendall(piece)
+                elif not self._let_through(device, reader, piece):
+                    self.cuts += 1
+                    return
+
+    @staticmethod
+    def _let_through(device, reader, piece):
+        """False: the outcome is there."""
+        reader.kept += piece
+        while (found := reader.take()) is not None:
+            kind, flags, body = found
+            if kind in (mqtt.CONNACK, mqtt.SUBACK, mqtt.PINGRESP):
+                device.sendall(mqtt.packet(kind, flags, body))
+            elif kind == mqtt.PUBLISH and b"answer" in mqtt.split_publish(flags, body)[2]:
+                return False
+        return True
 
     def close(self):
         close_listener(self.listener)

@@ -58,19 +58,24 @@ class Reader:
 
     def next(self, deadline):
         """Type, flags, body."""
-        while True:
-            size, shift, at = 0, 0, 1
-            while at < len(self.kept):
-                size |= (self.kept[at] & 0x7F) << shift
-                shift += 7
-                at += 1
-                if not self.kept[at - 1] & 0x80:
-                    if len(self.kept) >= at + size:
-                        first, body = self.kept[0], self.kept[at : at + size]
-                        self.kept = self.kept[at + size :]
-                        return first >> 4, first & 15, body
-                    break
+        while (found := self.take()) is None:
             self._more(deadline)
+        return found
+
+    def take(self):
+        """The same of what has come already. None: no whole packet."""
+        size, shift, at = 0, 0, 1
+        while at < len(self.kept):
+            size |= (self.kept[at] & 0x7F) << shift
+            shift += 7
+            at += 1
+            if not self.kept[at - 1] & 0x80:
+                if len(self.kept) < at + size:
+                    return None
+                first, body = self.kept[0], self.kept[at : at + size]
+                self.kept = self.kept[at + size :]
+                return first >> 4, first & 15, body
+        return None
 
 
 def split_publish(flags, body, level=4):

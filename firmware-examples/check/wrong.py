@@ -169,6 +169,14 @@ def silent(_talk):
     pass
 
 
+def early(talk):
+    """Takes the prompt and hangs up; the outcome comes with the next connection, and before SUBACK."""
+    if talk.number == 1:
+        talk.sock.shutdown(socket.SHUT_RDWR)
+    else:
+        talk.good()
+
+
 def half_packet(talk):
     whole = mqtt.publish(talk.answers, talk.encode(answer(talk.id)), 7, 2, talk.level)
     talk.sock.sendall(whole[:-5])
@@ -181,7 +189,7 @@ def garbage(talk):
 # Script: the exit status that is right. With 0 the text is GOOD.
 SCRIPTS = {
     truncated: 0, only_truncated: 1, indefinite: 0, half_float: 0, reordered: 0, unknown_kind: 0, duplicate: 0, others: 0,
-    gaps: 0, huge: 0, wrong_types: 0, deep: 0, refuses: 2, busy: 0, silent: 1, half_packet: 1, garbage: 3,
+    gaps: 0, huge: 0, wrong_types: 0, deep: 0, refuses: 2, busy: 0, early: 0, silent: 1, half_packet: 1, garbage: 3,
 }
 
 
@@ -223,10 +231,14 @@ class WrongGateway:
                 level = body[6]
                 sock.sendall(mqtt.packet(mqtt.CONNACK, 0, b"\0\0" + (b"\0" if level == 5 else b"")))
             elif kind == mqtt.SUBSCRIBE:
-                sock.sendall(mqtt.packet(mqtt.SUBACK, 0, body[:2] + (b"\0" if level == 5 else b"") + b"\1"))
+                granted = mqtt.packet(mqtt.SUBACK, 0, body[:2] + (b"\0" if level == 5 else b"") + b"\1")
+                if self.script is not early:
+                    sock.sendall(granted)
                 if self.last and self.script is not busy:
                     # As the real one does: a subscription gets what is not acknowledged.
                     self._say(self.script, Talk(sock, level, *self.last, number))
+                if self.script is early:
+                    sock.sendall(granted)
             elif kind == mqtt.PUBLISH:
                 self.last = self._taken(sock, flags, body, level)
                 self._answer(Talk(sock, level, *self.last, number))

@@ -3,6 +3,8 @@
 SETTINGS = {
     "host": "192.0.2.10",  # the gateway's address
     "port": 1883,
+    "ca": None,  # TLS: a file with the CA's certificate in DER; the port is 8883 then
+    "server": "gateway.example",  # the name in the gateway's certificate (TLS only)
     "gateway": "site/gateway",
     "device": "press-7",
     "user": None,

@@ -85,6 +85,34 @@ def _packet(first, body):
             return bytes([first]) + bytes(size) + body
 
 
+def tls(server, ca):
+    """What makes TLS of a socket: the gateway's certificate must lead to the CA (a file, DER) and have the server's name."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with open(ca, "rb") as file:
+        context.load_verify_locations(cadata=file.read())
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    def wrap(sock):
+        try:
+            return context.wrap_socket(sock, server_hostname=server)
+        except (OSError, ValueError) as error:
+            raise Lost(_certificate_fault(error))
+
+    return wrap
+
+
+def _certificate_fault(error):
+    """CPython has a number of OpenSSL's (62: the name); boards have words of mbedTLS's."""
+    code, words = getattr(error, "verify_code", None), str(error)
+    if code == 62 or "expected Common Name" in words:
+        return "the gateway's certificate has another name"
+    if code or "not correctly signed by the trusted CA" in words:
+        return "the gateway's certificate does not lead to our CA"
+    return "the TLS handshake failed"
+
+
 class Link:
     """Packets over a socket; `left` says how many milliseconds there are at most."""
 
@@ -100,6 +128,9 @@ class Link:
         except OSError:
             self.close()
             raise Lost("no connection")
+        except Lost:
+            self.close()
+            raise
 
     def _hurry(self):
         """A PUBACK that waits for the peer's acknowledgement of what went before it is lost when we leave."""
@@ -206,7 +237,7 @@ class Ask:
     def __init__(self, settings, prompt_id, say, wrap=None):
         self.set, self.id, self.say, self.wrap = settings, prompt_id, say, wrap
         self.began, self.met, self.acknowledged, self.dropped = ticks_ms(), False, False, 0
-        self.asked = False
+        self.asked, self.early = False, None
         self.stream, self.attempts = Stream(), 0
         # Once: another deadline would be another prompt.
         self.payload = self._prompt()
@@ -253,6 +284,9 @@ class Ask:
         link = Link(self.set["host"], self.set["port"], min(STEP_MS, self.left()), self.wrap)
         try:
             self._connect(link)
+            if isinstance(self.early, tuple):
+                link.send(b"\xe0\0")
+                return self.early
             while True:
                 if not self.asked:
                     self.asked, self.began = True, ticks_ms()
@@ -275,6 +309,9 @@ class Ask:
                 raise Lost("the gateway does not answer")
             if packet[0] >> 4 == kind and packet[1] is not None:
                 return packet[1]
+            if packet[0] >> 4 == 3 and self.asked and not self.set["bare"]:
+                # What was not acknowledged may come before SUBACK (MQTT 3.1.1 3.8.4).
+                self.early = self._publish(link, packet) or self.early
 
     def _connect(self, link):
         flags, body = 2, _string(self.set["device"])

@@ -21,10 +21,10 @@ import paho.mqtt.client as mqtt
 SETTINGS = {
     "host": "127.0.0.1", "port": 1883, "gateway": "site/gateway", "name": "local-fleet", "user": "", "password": "",
     "devices": 8, "prompts": 5, "arrivals": "poisson", "rate": 1.0, "cuts": 0.0, "seed": 1, "deadline_ms": 30000,
-    "text": "turn off the lights in the packing hall", "stream": 0,
+    # What comes this long after the deadline of the last prompt still counts.
+    "grace_ms": 5000,
+    "text": "turn off the lights in the packing hall", "task": "", "stream": 0,
 }
-# What comes after the deadline of the last prompt still counts.
-GRACE_S = 5
 # Publishes of one prompt, and of one question of the audit.
 ATTEMPTS_MAX = 5
 # How long the gateway's record may take each time.
@@ -60,6 +60,7 @@ class Device:
         self.open, self.outcomes, self.records, self.repeats, self.strange = {}, {}, {}, 0, 0
         # Prompts with two outcomes that differ; questions of the audit that the gateway has taken.
         self.doubled, self.taken = {}, set()
+        self.provisional = set()
         self.cut_ids, self.connected, self.met, self.refused = set(), threading.Event(), False, None
         self.repeats_left, self.due = {}, {}
         self.client = self._client()
@@ -118,6 +119,8 @@ class Device:
             self.strange += 1
         elif frame["kind"] in ("answer", "error") and not frame.get("provisional"):
             self._outcome(frame)
+        elif frame["kind"] == "answer":
+            self.provisional.add(frame["id"])
         # Only now: acknowledged means taken.
         client.ack(message.mid, message.qos)
 
@@ -159,6 +162,8 @@ class Device:
     def _ask(self, number):
         prompt_id = "%s-%d" % (self.boot, number)
         prompt = {"id": prompt_id, "input": self.set["text"], "max_bytes": MAX_BYTES, "deadline_ms": self.set["deadline_ms"]}
+        if self.set["task"]:
+            prompt["task"] = self.set["task"]
         if self.set["stream"]:
             prompt["stream"] = True
         payload = cbor2.dumps(prompt)
@@ -181,13 +186,13 @@ class Device:
     def run(self):
         self.client.connect_async(self.set["host"], self.set["port"], keepalive=30)
         self.client.loop_start()
-        end = time.monotonic() + self.set["deadline_ms"] / 1000 + GRACE_S
+        end = time.monotonic() + (self.set["deadline_ms"] + self.set["grace_ms"]) / 1000
         self.connected.wait(end - time.monotonic())
         if self.met and not self.refused:
             for number in range(1, self.set["prompts"] + 1):
                 time.sleep(self._pause())
                 self._ask(number)
-            end = time.monotonic() + self.set["deadline_ms"] / 1000 + GRACE_S
+            end = time.monotonic() + (self.set["deadline_ms"] + self.set["grace_ms"]) / 1000
             self._wait(end, lambda: len(self.outcomes) == len(self.open) or self.refused)
             if not self.refused:
                 self._audit()
@@ -206,7 +211,7 @@ class Device:
     def _audit(self):
         """Asks the gateway for its record of each prompt, one by one: `fetch` is a QoS 1 copy. What the gateway sent before
         it took the question is heard by then."""
-        self.connected.wait(GRACE_S)
+        self.connected.wait(self.set["grace_ms"] / 1000)
         self.records.clear()
         for prompt_id in list(self.outcomes):
             for _ in range(ATTEMPTS_MAX):
@@ -261,6 +266,7 @@ def main(pairs):
     for fault in faults:
         print(fault)
     answers = sum(kind == "answer" for device in devices for kind, _ in device.outcomes.values())
+    print("provisional: %d" % sum(len(device.provisional) for device in devices))
     print("fleet: %d prompts, %d answers, %d errors, %d cuts, %d faults" % (
         sum(len(device.open) for device in devices), answers,
         sum(len(device.outcomes) for device in devices) - answers,

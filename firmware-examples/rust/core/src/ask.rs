@@ -6,6 +6,7 @@ use crate::frame::{Frame, Line, decode};
 use crate::prompt::Prompt;
 use crate::settings::Settings;
 use crate::show::{Said, Shown};
+use crate::step::{Next, Step, Verdict, refusal, text, unfit};
 use crate::stream::Stream;
 use core::fmt::Write as _;
 use core::num::NonZero;
@@ -18,9 +19,7 @@ use rust_mqtt::client::options::{
 use rust_mqtt::client::{Client, MqttError};
 use rust_mqtt::config::KeepAlive;
 use rust_mqtt::io::Transport;
-use rust_mqtt::types::{
-    IdentifiedQoS, MqttBinary, MqttString, PacketIdentifier, QoS, ReasonCode, TopicFilter, TopicName,
-};
+use rust_mqtt::types::{IdentifiedQoS, MqttBinary, QoS, ReasonCode, TopicFilter, TopicName};
 
 /// One step of a connection: opening it, CONNACK, SUBACK, the rest of a packet.
 const STEP_MS: u32 = 20_000;
@@ -35,12 +34,6 @@ const TOPIC_BYTES: usize = 216;
 const PROMPT_BYTES: usize = 1024;
 /// What the MQTT client keeps of one packet; it is used anew for each.
 const BUFFER_BYTES: usize = 4096;
-
-/// How one connection ended.
-enum Step {
-    Decided(End),
-    Lost(&'static str),
-}
 
 type Mqtt<'c, N> = Client<'c, 'c, N, BumpBuffer<'c>, 1, 8, 1, 1, 1, 0, 0>;
 type Topic = Bounded<TOPIC_BYTES>;
@@ -134,7 +127,9 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
     async fn converse<N: Transport>(&mut self, client: &mut Mqtt<'_, N>, link: N) -> Result<End, Step> {
         self.connect(client, link).await?;
         self.met = true;
-        self.subscribe(client).await?;
+        if let Some(end) = self.subscribe(client).await? {
+            return Ok(self.leave(client, end).await);
+        }
         if !self.asked {
             // As the gateway counts: from the prompt on.
             (self.asked, self.began_ms) = (true, self.clock.now_ms());
@@ -143,9 +138,13 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
             self.publish(client).await?;
         }
         let end = self.listen(client).await?;
-        // The outcome is decided; whether the gateway hears our farewell changes nothing.
+        Ok(self.leave(client, end).await)
+    }
+
+    /// The outcome is decided; whether the gateway hears our farewell changes nothing.
+    async fn leave<N: Transport>(&self, client: &mut Mqtt<'_, N>, end: End) -> End {
         let _ = self.step(client.disconnect(&DisconnectOptions::new()), "").await;
-        Ok(end)
+        end
     }
 
     async fn connect<N: Transport>(&self, client: &mut Mqtt<'_, N>, link: N) -> Result<(), Step> {
@@ -177,7 +176,8 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
         Ok(topic)
     }
 
-    async fn subscribe<N: Transport>(&mut self, client: &mut Mqtt<'_, N>) -> Result<(), Step> {
+    /// The end, if the outcome of an earlier connection comes before SUBACK (MQTT 5.0, 3.8.4).
+    async fn subscribe<N: Transport>(&mut self, client: &mut Mqtt<'_, N>) -> Result<Option<End>, Step> {
         let topic = self.topic("answer")?;
         let filter = TopicFilter::new(text(topic.as_str())?).ok_or_else(unfit)?;
         let options = SubscriptionOptions::new().at_least_once();
@@ -185,14 +185,19 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
         sent.map_err(|_| Step::Lost("the connection broke"))?;
         loop {
             let event = self.step(client.poll(), "the gateway does not answer").await?;
-            match event {
-                Ok(Event::Suback(suback)) if suback.reason_code.is_success() => return Ok(()),
+            let next = match event {
+                Ok(Event::Suback(suback)) if suback.reason_code.is_success() => return Ok(None),
                 Ok(Event::Suback(_)) => {
                     let why = "not our topic: the subscription was refused";
                     return Err(Step::Decided(End { outcome: Outcome::Refused, why }));
                 }
-                Ok(_) => {}
+                // Bare text has no id to be known by.
+                Ok(event) if !self.settings.bare => self.take(event),
+                Ok(_) => Next::Nothing,
                 Err(_) => return Err(Step::Lost("the connection broke")),
+            };
+            if let Some(end) = self.follow(client, next).await? {
+                return Ok(Some(end));
             }
         }
     }
@@ -253,25 +258,31 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
                 MqttError::Alloc => Step::Lost("a packet larger than the gateway was told"),
                 _ => Step::Lost("what came is no MQTT"),
             })?);
-            match next {
-                Next::Acknowledge(packet, end) => {
-                    let options = AckOptions::new();
-                    let done = client.manual_acknowledge(packet, ReasonCode::Success, &options);
-                    self.step(done, "the connection broke").await?.map_err(|_| Step::Lost("the connection broke"))?;
-                    if let Some(end) = end {
-                        return Ok(end);
-                    }
-                }
-                Next::End(end) => return Ok(end),
-                Next::Again(pause) => {
-                    self.clock.sleep_ms(pause.min(self.left_ms())).await;
-                    return Err(Step::Lost("the gateway is busy"));
-                }
-                Next::Nothing => {}
+            if let Some(end) = self.follow(client, next).await? {
+                return Ok(end);
             }
-            // SAFETY: nothing of the last packet lives any more: `take` gave back numbers only, and the event is gone.
-            unsafe { client.buffer_mut().reset() };
         }
+    }
+
+    /// Does what a packet asks for, once it was taken.
+    async fn follow<N: Transport>(&self, client: &mut Mqtt<'_, N>, next: Next) -> Result<Option<End>, Step> {
+        let end = match next {
+            Next::Acknowledge(packet, end) => {
+                let options = AckOptions::new();
+                let done = client.manual_acknowledge(packet, ReasonCode::Success, &options);
+                self.step(done, "the connection broke").await?.map_err(|_| Step::Lost("the connection broke"))?;
+                end
+            }
+            Next::End(end) => Some(end),
+            Next::Again(pause) => {
+                self.clock.sleep_ms(pause.min(self.left_ms())).await;
+                return Err(Step::Lost("the gateway is busy"));
+            }
+            Next::Nothing => None,
+        };
+        // SAFETY: nothing of the last packet lives any more: `take` gave back numbers only, and the event is gone.
+        unsafe { client.buffer_mut().reset() };
+        Ok(end)
     }
 
     fn take(&mut self, event: Event<'_, 1, 1>) -> Next {
@@ -358,38 +369,4 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
         }
         Some(Verdict::More)
     }
-}
-
-/// What a publish means.
-enum Verdict {
-    More,
-    End(End),
-    Again(u32),
-}
-
-/// What follows a packet.
-enum Next {
-    Nothing,
-    Acknowledge(PacketIdentifier, Option<End>),
-    End(End),
-    Again(u32),
-}
-
-fn text(text: &str) -> Result<MqttString<'_>, Step> {
-    MqttString::from_str(text).map_err(|_| unfit())
-}
-
-fn unfit() -> Step {
-    Step::Decided(End { outcome: Outcome::Usage, why: "the prompt or a name does not fit" })
-}
-
-/// What a CONNACK that says no means; some reasons pass.
-fn refusal(reason: ReasonCode) -> Step {
-    let why = match reason {
-        ReasonCode::BadUserNameOrPassword => "wrong user name or password",
-        ReasonCode::NotAuthorized => "not authorised",
-        ReasonCode::ServerBusy | ReasonCode::ServerUnavailable => return Step::Lost("the broker is not available"),
-        _ => "connection refused",
-    };
-    Step::Decided(End { outcome: Outcome::Refused, why })
 }

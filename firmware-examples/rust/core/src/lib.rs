@@ -19,6 +19,7 @@ mod json;
 mod prompt;
 mod settings;
 mod show;
+mod step;
 mod stream;
 
 pub use ask::Ask;
