@@ -6,7 +6,8 @@ import os
 import sys
 
 from config import SETTINGS
-from tidegate import USAGE, Ask, tls
+from link import tls
+from tidegate import USAGE, Ask
 
 
 def shown(text):

@@ -38,7 +38,7 @@ const micropython = await loadMicroPython({
   heapsize: 256 * 1024, // as much as a small board has
   stdout: (line) => writeSync(1, `${line}\n`),
 });
-for (const [folder, names] of [["../", ["cbor.py", "config.py", "main.py", "tidegate.py", "test_golden.py"]], ["", ["socket.py", "os.py"]]]) {
+for (const [folder, names] of [["../", ["cbor.py", "config.py", "link.py", "main.py", "tidegate.py", "test_golden.py"]], ["", ["socket.py", "os.py"]]]) {
   for (const name of names) micropython.FS.writeFile(`/${name}`, readFileSync(new URL(folder + name, here)));
 }
 micropython.registerJsModule("_link", link);
