@@ -115,6 +115,15 @@ def absent(device, _world):
     check(result.status == 3, "status", result.status, result.output)
 
 
+def no_other_port_can_be_reached(device, world):
+    """The gateway listens at the other port, and would answer."""
+    nobody = Port()
+    result = device.start_astray(nobody.number, world.port(device), **login(device), text=TEXT, deadline_ms=SILENT_MS,
+                                 attempts=1).wait()
+    nobody.close()
+    check(result.status == 3, "status", result.status, result.output)
+
+
 def a_wrong_password_is_refused_and_said(device, world):
     result = device.run(world.port(device), **{**login(device), "password": "ebb"}, text=TEXT, deadline_ms=PATIENT_MS)
     check(result.status == 2, "status", result.status, result.output)
@@ -295,7 +304,8 @@ def of(device):
     parts = [case for part, cases in BY_PART.items() if part in device.parts for case in cases]
     # The scripted gateway speaks no TLS, and the bytes of a frame are the same.
     scripts = [] if "tls" in device.parts else wrong.SCRIPTS
-    return PLAIN + parts + [wrong_bytes(script) for script in scripts]
+    astray = [no_other_port_can_be_reached] if device.outside else []
+    return PLAIN + astray + parts + [wrong_bytes(script) for script in scripts]
 
 
 def alone(device):

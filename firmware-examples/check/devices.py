@@ -87,6 +87,8 @@ class Device:
     parts = frozenset({"bare", "stream", "buffer", "tasks"})
     address = "127.0.0.1"
     small_buffer = 220
+    # An address of this machine, for emulated boards that could ask for another port of it.
+    outside = None
     elf = None
 
     def checks(self, work):
@@ -94,7 +96,14 @@ class Device:
         return []
 
     def start(self, port, **settings):
-        run = self.launch(port, {"host": self.address, "gateway": "mill/gw-3", **settings})
+        return self._started(port, {"host": self.address, **settings})
+
+    def start_astray(self, port, other, **settings):
+        """The board is given one port and asks for another."""
+        return self._started(port, {"host": self.outside, "port": other, **settings})
+
+    def _started(self, port, settings):
+        run = self.launch(port, {"gateway": "mill/gw-3", **settings})
         STARTED.runs.append(run)
         return run
 
@@ -123,6 +132,8 @@ class Qemu(Device):
     """A board in QEMU. Its network ends in one port: `restrict` cuts off all others."""
 
     address = "10.0.2.100"
+    # What the emulator's network calls this machine.
+    outside = "10.0.2.2"
     forwarded = 1883
 
     def launch(self, port, settings):
@@ -274,15 +285,18 @@ class MicroPython(Device):
             fetched("MicroPython, by npm", ["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=folder)
             note_made(folder, (folder / "package-lock.json").read_text())
 
-    def _node(self, *arguments):
-        return ["node", str(EXAMPLES / "micropython/emulated/host.mjs"), str(self.modules), *arguments]
+    # It sees the loopback of this machine, and one port of it.
+    outside = "127.0.0.1"
+
+    def _node(self, only, *arguments):
+        return ["node", str(EXAMPLES / "micropython/emulated/host.mjs"), str(self.modules), only, *arguments]
 
     def checks(self, work):
         golden = EXAMPLES.parent / "schemas/golden"
-        return [("golden payloads", lambda: ran(self._node(f"golden={golden}")))]
+        return [("golden payloads", lambda: ran(self._node("none", f"golden={golden}")))]
 
     def launch(self, port, settings):
-        return Run(self._node(f"port={port}", *pairs(settings)))
+        return Run(self._node(f"{self.address}:{port}", *pairs({"port": port, **settings})))
 
 
 class Mega(Device):
