@@ -5,7 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
-from commands import fetched, ran
+from commands import Failed, fetched, ran
 
 LISTS = Path("/etc/apt")
 
@@ -41,7 +41,11 @@ def fetch(folder, packages):
     (apt / "entries/ours.sources").write_text("\n\n".join(source_entries()) + "\n")
     options = [f"-oDir::Etc::sourcelist=/dev/null", f"-oDir::Etc::sourceparts={apt / 'entries'}",
                f"-oDir::State::lists={apt / 'lists'}", f"-oDir::Cache={apt / 'cache'}", "-oAPT::Sandbox::User=root"]
-    fetched("the lists of source packages", ["apt-get", "update", *options, "-qq", "--error-on=any"])
+    try:
+        fetched("the lists of source packages", ["apt-get", "update", *options, "-qq", "--error-on=any"])
+    except Failed as failed:
+        # Perhaps not those that are needed.
+        print(failed, flush=True)
     for package in missing:
         place = apt / package
         place.mkdir(exist_ok=True)
