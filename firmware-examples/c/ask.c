@@ -225,10 +225,16 @@ static void step(struct tg_ask *a)
     }
 }
 
+static bool is_late(const struct tg_ask *a)
+{
+    uint32_t grace_ms = a->set.grace_ms != 0 ? a->set.grace_ms : TG_GRACE_MS, passed = tg_state_passed(a, a->began);
+    return passed >= a->set.deadline_ms && passed - a->set.deadline_ms >= grace_ms;
+}
+
 void tg_ask_tick(struct tg_ask *ask, uint32_t now)
 {
     ask->now = now;
-    if (ask->outcome == TG_UNDECIDED && tg_state_passed(ask, ask->began) >= ask->set.deadline_ms + TG_GRACE_MS) {
+    if (ask->outcome == TG_UNDECIDED && is_late(ask)) {
         tg_state_decide(ask, ask->met ? TG_SILENT : TG_UNREACHABLE, ask->met ? "no outcome in time" : "no connection in time");
     }
     if (ask->open) {

@@ -19,7 +19,7 @@
 #define TG_ID_BYTES 20
 /* One step of a connection: opening it, CONNACK, SUBACK. Slow radio links take seconds. */
 #define TG_STEP_MS 20000u
-/* The gateway decides when the deadline comes; its word needs a moment to arrive. */
+/* The gateway decides when the deadline comes; its word needs a moment to arrive. What `grace_ms` of 0 means. */
 #define TG_GRACE_MS 2000u
 /* Pause before the second attempt; each further one waits twice as long, up to TG_PAUSE_MS_MAX. */
 #define TG_PAUSE_MS 250u
@@ -35,6 +35,7 @@ struct tg_settings {
     const char *task;         /* NULL: the gateway's default task */
     uint32_t max_tokens;      /* 0: the task's */
     uint32_t deadline_ms;     /* as the gateway counts it, from the prompt on; before it, for reaching the gateway */
+    uint32_t grace_ms;        /* longest wait beyond the deadline for the gateway's word; 0: TG_GRACE_MS */
     uint16_t keep_alive_s;    /* not 0 */
     uint8_t attempts_max;     /* connections, and repetitions after `busy`; not 0 */
     bool stream;              /* `token` frames are wanted */

@@ -10,11 +10,16 @@ static bool is_ours(const struct tg_ask *a, const struct tg_packet *p)
     return p->topic_len == len && memcmp(p->topic, topic, len) == 0;
 }
 
-static void take_text(struct tg_ask *a, const struct tg_packet *p)
+/* False: no text begins so; it is the outcome of an earlier prompt, in CBOR. */
+static bool take_text(struct tg_ask *a, const struct tg_packet *p)
 {
     bool refused = p->payload_len > 0 && p->payload[0] == '!';
+    if (p->payload_len > 0 && (p->payload[0] & 0xc0u) == 0x80u) {
+        return false;
+    }
     a->say(a->with, refused ? TG_SAID_ERROR : TG_SAID_ANSWER, p->payload, p->payload_len);
     tg_state_decide(a, refused ? TG_REFUSED : TG_ANSWERED, refused ? "the gateway refused" : "answered");
+    return true;
 }
 
 static void take_error(struct tg_ask *a, const struct tg_packet *p)
@@ -82,11 +87,10 @@ static void take_publish(struct tg_ask *a, const struct tg_packet *p, enum tg_st
     if (a->outcome != TG_UNDECIDED) {
         return;
     }
-    if (status == TG_TOO_LARGE || !is_ours(a, p) || a->state < TG_ASKS) {
+    /* What was not acknowledged may come before SUBACK (MQTT 3.1.1 §3.8.4); only a frame has an id to be known by. */
+    if (status == TG_TOO_LARGE || !is_ours(a, p) || a->state < (a->set.bare ? TG_ASKS : TG_SUBSCRIBES)) {
         a->dropped++;
-    } else if (a->set.bare) {
-        take_text(a, p);
-    } else if (!take_frame(a, p)) {
+    } else if (a->set.bare ? !take_text(a, p) : !take_frame(a, p)) {
         a->dropped++;
     }
 }

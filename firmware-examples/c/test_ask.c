@@ -214,6 +214,39 @@ static void every_wait_ends(void)
     stop(&w);
 }
 
+static void the_gateways_word_may_take_its_grace(void)
+{
+    struct tg_settings set = settings();
+    struct world w;
+    set.grace_ms = 60000;
+    start(&w, &set);
+    connect_and_ask(&w);
+    sent(&w);
+    give(&w, "\x40\2\0\2", 4);
+    w.ask.set.keep_alive_s = 600;
+    later(&w, 30000 + 59999);
+    CHECK(w.ask.outcome == TG_UNDECIDED);
+    later(&w, 1);
+    CHECK(w.ask.outcome == TG_SILENT);
+    stop(&w);
+}
+
+/* The outcome of an earlier prompt, asked in CBOR, comes to a session that now asks in bare text. */
+static void a_frame_is_no_line(const char *golden)
+{
+    struct tg_settings set = settings();
+    struct world w;
+    set.bare = true;
+    start(&w, &set);
+    connect_and_ask(&w);
+    sent(&w);
+    give_frame(&w, golden, "answer-text.cbor");
+    CHECK(w.ask.outcome == TG_UNDECIDED && w.ask.dropped == 1 && sent(&w) == 0x40);
+    give_frame(&w, golden, "answer-text.txt");
+    CHECK(w.ask.outcome == TG_ANSWERED && w.said[TG_SAID_ANSWER] == 1);
+    stop(&w);
+}
+
 static void refusals_are_final(void)
 {
     struct tg_settings set = settings();
@@ -341,6 +374,8 @@ int main(int argc, char **argv)
     an_error_is_an_outcome_and_busy_is_not(argv[1]);
     what_makes_no_sense_is_dropped_and_acknowledged(argv[1]);
     every_wait_ends();
+    the_gateways_word_may_take_its_grace();
+    a_frame_is_no_line(argv[1]);
     refusals_are_final();
     a_new_connection_repeats_the_prompt_until_it_is_acknowledged();
     pieces_are_put_together();

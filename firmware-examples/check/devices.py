@@ -6,12 +6,17 @@ and its exit status are the same for all of them (see ../README.md)."""
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+
+from commands import fetched, ran
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parent
 # The emulated Mega takes a core for itself; where it has a tenth of one, 64 KiB over its serial line take minutes.
-RUN_SECONDS_MAX = 240
+RUN_SECONDS_MAX = 900
+# What each thread has started since it last began a case.
+STARTED = threading.local()
 
 
 class Result:
@@ -39,21 +44,34 @@ class Run:
     """A device that was started."""
 
     def __init__(self, argv, env=None, cwd=None):
+        self.result = None
         self.child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                       env={**os.environ, **(env or {})}, cwd=cwd)
 
-    def wait(self):
-        try:
-            output, _ = self.child.communicate(timeout=RUN_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            self.child.kill()
-            output, _ = self.child.communicate()
-            return Result(124, output.decode(errors="replace"))
-        return Result(self.child.returncode, output.decode(errors="replace"))
+    def wait(self, seconds=RUN_SECONDS_MAX):
+        if self.result is None:
+            try:
+                output, _ = self.child.communicate(timeout=seconds)
+                status = self.child.returncode
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                output, _ = self.child.communicate()
+                status = 124
+            self.result = Result(status, output.decode(errors="replace"))
+        return self.result
+
+
+def case_begins():
+    STARTED.runs = []
+
+
+def case_ends():
+    """What the devices of the case left; none of them outlives it."""
+    return [run.wait(1) for run in STARTED.runs]
 
 
 def make(*arguments):
-    subprocess.run(["make", "-s", f"-j{os.cpu_count()}", *map(str, arguments)], check=True)
+    ran(["make", "-s", f"-j{os.cpu_count()}", *arguments])
 
 
 def pairs(settings):
@@ -69,6 +87,8 @@ class Device:
     parts = frozenset({"bare", "stream", "buffer", "tasks"})
     address = "127.0.0.1"
     small_buffer = 220
+    # An address of this machine, for emulated boards that could ask for another port of it.
+    outside = None
     elf = None
 
     def checks(self, work):
@@ -76,7 +96,16 @@ class Device:
         return []
 
     def start(self, port, **settings):
-        return self.launch(port, {"host": self.address, "gateway": "mill/gw-3", **settings})
+        return self._started(port, {"host": self.address, **settings})
+
+    def start_astray(self, port, other, **settings):
+        """The board is given one port and asks for another."""
+        return self._started(port, {"host": self.outside, "port": other, **settings})
+
+    def _started(self, port, settings):
+        run = self.launch(port, {"gateway": "mill/gw-3", **settings})
+        STARTED.runs.append(run)
+        return run
 
     def run(self, port, **settings):
         return self.start(port, **settings).wait()
@@ -103,6 +132,8 @@ class Qemu(Device):
     """A board in QEMU. Its network ends in one port: `restrict` cuts off all others."""
 
     address = "10.0.2.100"
+    # What the emulator's network calls this machine.
+    outside = "10.0.2.2"
     forwarded = 1883
 
     def launch(self, port, settings):
@@ -146,12 +177,25 @@ def build_cortex_m(work):
 
 
 
+def is_made(folder, of):
+    """Whether the folder was filled to its end, from the same list."""
+    note = folder / "made-of"
+    return note.exists() and note.read_text() == of
+
+
+def note_made(folder, of):
+    (folder / "made-of").write_text(of)
+
+
 RUST = EXAMPLES / "rust"
 
 
 def cargo(folder, target, *arguments, **env):
-    subprocess.run(["cargo", *arguments], check=True, cwd=folder,
-                   env={**os.environ, "CARGO_TARGET_DIR": str(target), **env})
+    ran(["cargo", *arguments], cwd=folder, env={**os.environ, "CARGO_TARGET_DIR": str(target), **env})
+
+
+def fetch_crates(folder):
+    fetched(f"the crates of {folder.name}", ["cargo", "fetch", "--quiet", "--locked"], cwd=folder)
 
 
 class RustHost(Device):
@@ -162,6 +206,7 @@ class RustHost(Device):
 
     def build(self, work):
         target = work.build / "rust-host"
+        fetch_crates(RUST)
         cargo(RUST, target, "build", "--quiet", "--release", "--locked")
         self.binary = target / "release/tidegate-ask"
 
@@ -182,6 +227,7 @@ class RustCortexM(Qemu):
 
     def build(self, work):
         target = work.build / "rust-cortex-m"
+        fetch_crates(RUST / "cortex-m")
         # Debian's and Ubuntu's own compiler with its sources: no other toolchain has to be fetched for this processor.
         cargo(RUST / "cortex-m", target, "build", "--quiet", "--release", "--locked", "-Z", "build-std=core,alloc",
               "--target", "thumbv7m-none-eabi", RUSTC="/usr/bin/rustc", RUSTC_BOOTSTRAP="1",
@@ -200,11 +246,28 @@ class CPython(Device):
 
     def checks(self, work):
         golden = EXAMPLES.parent / "schemas/golden"
-        return [("golden payloads", lambda: subprocess.run(
-            [sys.executable, EXAMPLES / "micropython/test_golden.py", golden], check=True))]
+        return [("golden payloads", lambda: ran(
+            [sys.executable, "-B", EXAMPLES / "micropython/test_golden.py", golden]))]
 
     def launch(self, port, settings):
         return Run([sys.executable, "-B", str(EXAMPLES / "micropython/main.py"), f"port={port}", *pairs(settings)])
+
+
+class CPythonTls(CPython):
+    """The same over TLS."""
+
+    name = "cpython-tls"
+    parts = frozenset({"tls", "bare", "stream", "buffer", "tasks"})
+
+    def build(self, work):
+        self.ca = work.build / "ca/ca.der"
+        ran(["openssl", "x509", "-in", work.ca, "-outform", "DER", "-out", self.ca])
+
+    def checks(self, work):
+        return []
+
+    def launch(self, port, settings):
+        return super().launch(port, {"ca": self.ca, **settings})
 
 
 class MicroPython(Device):
@@ -218,18 +281,22 @@ class MicroPython(Device):
         for name in ("package.json", "package-lock.json"):
             (folder / name).write_bytes((EXAMPLES / "micropython" / name).read_bytes())
         self.modules = folder / "node_modules"
-        if not (self.modules / ".package-lock.json").exists():
-            subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], check=True, cwd=folder)
+        if not is_made(folder, (folder / "package-lock.json").read_text()):
+            fetched("MicroPython, by npm", ["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=folder)
+            note_made(folder, (folder / "package-lock.json").read_text())
 
-    def _node(self, *arguments):
-        return ["node", str(EXAMPLES / "micropython/emulated/host.mjs"), str(self.modules), *arguments]
+    # It sees the loopback of this machine, and one port of it.
+    outside = "127.0.0.1"
+
+    def _node(self, only, *arguments):
+        return ["node", str(EXAMPLES / "micropython/emulated/host.mjs"), str(self.modules), only, *arguments]
 
     def checks(self, work):
         golden = EXAMPLES.parent / "schemas/golden"
-        return [("golden payloads", lambda: subprocess.run(self._node(f"golden={golden}"), check=True))]
+        return [("golden payloads", lambda: ran(self._node("none", f"golden={golden}")))]
 
     def launch(self, port, settings):
-        return Run(self._node(f"port={port}", *pairs(settings)))
+        return Run(self._node(f"{self.address}:{port}", *pairs({"port": port, **settings})))
 
 
 class Mega(Device):
@@ -256,21 +323,22 @@ class Fleet(Device):
 
     def checks(self, work):
         golden = EXAMPLES.parent / "schemas/golden"
-        return [("golden payloads", lambda: subprocess.run(
-            [self.python, "-B", EXAMPLES / "python-fleet/test_golden.py", golden], check=True))]
+        return [("golden payloads", lambda: ran(
+            [self.python, "-B", EXAMPLES / "python-fleet/test_golden.py", golden]))]
 
     def build(self, work):
         folder = work.build / "fleet"
-        self.python = folder / "bin/python"
-        if not (folder / "lib").exists() or not list(folder.glob("lib/*/site-packages/paho")):
-            subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-            subprocess.run([self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-                            "-r", EXAMPLES / "python-fleet/requirements.txt"], check=True)
+        self.python, wanted = folder / "bin/python", EXAMPLES / "python-fleet/requirements.txt"
+        if not is_made(folder, wanted.read_text()):
+            ran([sys.executable, "-m", "venv", "--clear", folder])
+            fetched("the fleet's packages, by pip", [self.python, "-m", "pip", "install", "--quiet",
+                                                     "--disable-pip-version-check", "-r", wanted])
+            note_made(folder, wanted.read_text())
 
     def launch(self, port, settings):
         return Run([str(self.python), "-B", str(EXAMPLES / "python-fleet/fleet.py"), f"port={port}", *pairs(settings)])
 
 
-DEVICES = [Host, CortexM, CortexMTls, RustHost, RustCortexM, MicroPython, CPython, Mega, Fleet]
+DEVICES = [Host, CortexM, CortexMTls, RustHost, RustCortexM, MicroPython, CPython, CPythonTls, Mega, Fleet]
 for place, kind in enumerate(DEVICES, 1):
     kind.number = place

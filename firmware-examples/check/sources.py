@@ -2,8 +2,10 @@
 the build folder: the machine's own apt is not changed."""
 
 import re
-import subprocess
+import shutil
 from pathlib import Path
+
+from commands import Failed, fetched, ran
 
 LISTS = Path("/etc/apt")
 
@@ -39,11 +41,16 @@ def fetch(folder, packages):
     (apt / "entries/ours.sources").write_text("\n\n".join(source_entries()) + "\n")
     options = [f"-oDir::Etc::sourcelist=/dev/null", f"-oDir::Etc::sourceparts={apt / 'entries'}",
                f"-oDir::State::lists={apt / 'lists'}", f"-oDir::Cache={apt / 'cache'}", "-oAPT::Sandbox::User=root"]
-    subprocess.run(["apt-get", *options, "-qq", "update"], check=True)
+    try:
+        fetched("the lists of source packages", ["apt-get", "update", *options, "-qq", "--error-on=any"])
+    except Failed as failed:
+        # Perhaps not those that are needed.
+        print(failed, flush=True)
     for package in missing:
         place = apt / package
         place.mkdir(exist_ok=True)
-        subprocess.run(["apt-get", *options, "-qq", "source", "--download-only", package], check=True, cwd=place)
-        subprocess.run(["dpkg-source", "--no-check", "-x", str(next(place.glob("*.dsc"))), str(folder / package)],
-                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        fetched(f"the source of {package}", ["apt-get", "source", *options, "-qq", "--download-only", package], cwd=place)
+        # What an earlier attempt left half.
+        shutil.rmtree(folder / package, ignore_errors=True)
+        ran(["dpkg-source", "--no-check", "-x", next(place.glob("*.dsc")), folder / package])
         (folder / package / "unpacked").touch()

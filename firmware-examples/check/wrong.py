@@ -8,10 +8,11 @@ import threading
 import time
 
 import mqtt
+from gateway import close_listener
 
 GOOD = "all is well"
 # Longer than any device lives here, also on a machine that does other things besides.
-TALK_SECONDS_MAX = 240
+TALK_SECONDS_MAX = 1200
 
 
 def head(major, n):
@@ -50,7 +51,7 @@ class Talk:
         self.prompt = mqtt.decode(payload)
         self.id = self.prompt["id"]
         self.answers = topic.replace("/prompt/", "/answer/").replace("/control/", "/answer/")
-        self.last_id = 100
+        self.last_id, self.good_ids = 100, set()
 
     def encode(self, frame):
         return json.dumps(frame).encode() if self.is_json else item(frame)
@@ -62,8 +63,13 @@ class Talk:
     def say(self, frame, **how):
         self.raw(self.encode(frame), **how)
 
+    def outcome(self, payload):
+        """What the device must take, and acknowledge."""
+        self.good_ids.add(self.last_id + 1)
+        self.raw(payload)
+
     def good(self):
-        self.say(answer(self.id))
+        self.outcome(self.encode(answer(self.id)))
 
 
 def truncated(talk):
@@ -78,26 +84,26 @@ def only_truncated(talk):
 def indefinite(talk):
     """A map and a text of indefinite length; JSON has no such thing and gets spaces."""
     if talk.is_json:
-        talk.raw(json.dumps(answer(talk.id), indent=3).encode())
+        talk.outcome(json.dumps(answer(talk.id), indent=3).encode())
         return
     chunks = b"\x7f" + item("all is") + item("") + item(" well") + b"\xff"
     fields = b"".join(item(key) + (chunks if key == "text" else item(value)) for key, value in answer(talk.id).items())
-    talk.raw(b"\xbf" + fields + b"\xff")
+    talk.outcome(b"\xbf" + fields + b"\xff")
 
 
 def half_float(talk):
     if talk.is_json:
-        talk.raw(talk.encode(answer(talk.id)).replace(b"0.5", b"5e-1"))
+        talk.outcome(talk.encode(answer(talk.id)).replace(b"0.5", b"5e-1"))
         return
     fields = b"".join(item(key) + (b"\xf9\x38\x00" if key == "confidence" else item(value))
                       for key, value in answer(talk.id).items())
-    talk.raw(head(5, len(answer(talk.id))) + fields)
+    talk.outcome(head(5, len(answer(talk.id))) + fields)
 
 
 def reordered(talk):
     """The last field first, and others that nobody knows."""
     strange = {"zz": [1, {"kind": "error", "id": talk.id}, "x"], "id2": talk.id, "é": 1.5}
-    talk.say({**strange, **dict(reversed(answer(talk.id).items())), "later": {"deep": [[[[]]]]}})
+    talk.outcome(talk.encode({**strange, **dict(reversed(answer(talk.id).items())), "later": {"deep": [[[[]]]]}}))
 
 
 def unknown_kind(talk):
@@ -163,6 +169,14 @@ def silent(_talk):
     pass
 
 
+def early(talk):
+    """Takes the prompt and hangs up; the outcome comes with the next connection, and before SUBACK."""
+    if talk.number == 1:
+        talk.sock.shutdown(socket.SHUT_RDWR)
+    else:
+        talk.good()
+
+
 def half_packet(talk):
     whole = mqtt.publish(talk.answers, talk.encode(answer(talk.id)), 7, 2, talk.level)
     talk.sock.sendall(whole[:-5])
@@ -172,12 +186,10 @@ def garbage(talk):
     talk.sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" + b"\xff" * 64)
 
 
-# Script: exit statuses that are right, the text of the answer where there must be one.
+# Script: the exit status that is right. With 0 the text is GOOD.
 SCRIPTS = {
-    truncated: ((0,), GOOD), only_truncated: ((1,), None), indefinite: ((0,), GOOD), half_float: ((0,), GOOD),
-    reordered: ((0,), GOOD), unknown_kind: ((0,), GOOD), duplicate: ((0,), GOOD), others: ((0,), GOOD),
-    gaps: ((0,), GOOD), huge: ((0,), GOOD), wrong_types: ((0,), GOOD), deep: ((0,), GOOD), refuses: ((2,), None),
-    busy: ((0,), GOOD), silent: ((1,), None), half_packet: ((1, 3), None), garbage: ((3,), None),
+    truncated: 0, only_truncated: 1, indefinite: 0, half_float: 0, reordered: 0, unknown_kind: 0, duplicate: 0, others: 0,
+    gaps: 0, huge: 0, wrong_types: 0, deep: 0, refuses: 2, busy: 0, early: 0, silent: 1, half_packet: 1, garbage: 3,
 }
 
 
@@ -186,7 +198,9 @@ class WrongGateway:
 
     def __init__(self, script):
         self.script = script
-        self.connections, self.prompts, self.acknowledged, self.last = 0, [], set(), None
+        self.connections, self.prompts, self.last = 0, [], None
+        # Packet ids: what was acknowledged, and those of good outcomes.
+        self.acknowledged, self.good_ids = set(), set()
         self.talks = []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
@@ -217,10 +231,14 @@ class WrongGateway:
                 level = body[6]
                 sock.sendall(mqtt.packet(mqtt.CONNACK, 0, b"\0\0" + (b"\0" if level == 5 else b"")))
             elif kind == mqtt.SUBSCRIBE:
-                sock.sendall(mqtt.packet(mqtt.SUBACK, 0, body[:2] + (b"\0" if level == 5 else b"") + b"\1"))
+                granted = mqtt.packet(mqtt.SUBACK, 0, body[:2] + (b"\0" if level == 5 else b"") + b"\1")
+                if self.script is not early:
+                    sock.sendall(granted)
                 if self.last and self.script is not busy:
                     # As the real one does: a subscription gets what is not acknowledged.
-                    self.script(Talk(sock, level, *self.last, number))
+                    self._say(self.script, Talk(sock, level, *self.last, number))
+                if self.script is early:
+                    sock.sendall(granted)
             elif kind == mqtt.PUBLISH:
                 self.last = self._taken(sock, flags, body, level)
                 self._answer(Talk(sock, level, *self.last, number))
@@ -239,13 +257,18 @@ class WrongGateway:
 
     def _answer(self, talk):
         self.prompts.append(talk.prompt)
-        if self.script is busy and len(self.prompts) > 1:
-            talk.good()
-        else:
-            self.script(talk)
+        self._say(Talk.good if self.script is busy and len(self.prompts) > 1 else self.script, talk)
+
+    def _say(self, what, talk):
+        try:
+            what(talk)
+        except OSError:
+            # It had enough and left; what it said before is still to be read.
+            pass
+        self.good_ids |= talk.good_ids
 
     def close(self):
         """The device is gone: what it still said is read to its end."""
-        self.listener.close()
+        close_listener(self.listener)
         for talk in self.talks:
-            talk.join(10)
+            talk.join(mqtt.PATIENCE_S)

@@ -6,6 +6,7 @@ import os
 import sys
 
 from config import SETTINGS
+from link import tls
 from tidegate import USAGE, Ask
 
 
@@ -36,7 +37,7 @@ def main(pairs=()):
     boot = int.from_bytes(os.urandom(4), "big")
     prompt_id = settings["id"] or "%08x-1" % boot
     print("id", prompt_id)
-    ask = Ask(settings, prompt_id, say)
+    ask = Ask(settings, prompt_id, say, tls(settings["server"], settings["ca"]) if settings["ca"] else None)
     status, why = ask.run()
     if ask.dropped:
         print("dropped", ask.dropped)

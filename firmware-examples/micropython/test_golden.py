@@ -49,15 +49,15 @@ def check_json(name, raw):
 def asks(**settings):
     """An ask, and what it says."""
     said = []
-    return Ask(dict(SETTINGS, **settings), "b3f1-7", lambda word, text: said.append(word)), said
+    return Ask(dict(SETTINGS, **settings), "b3f1-7", lambda word, text: said.append((word, text))), said
 
 
 def check_text(name, raw):
-    """Bare text is sent as it is; of a line the first character tells what it is."""
+    """Bare text is sent as it is, and taken as it is; of a line the first character tells what it is."""
     ask, said = asks(bare=True, text=raw.decode())
     assert ask.payload == raw, name
     ask._take_text(raw)
-    assert said == ["error" if name == "error.txt" else "answer"], name
+    assert said == [("error", raw.decode()) if name == "error.txt" else ("answer", "- " + raw.decode())], name
 
 
 def check_written(folder):

@@ -1,43 +1,24 @@
 """Talk to Tidegate from MicroPython and CPython: MQTT 3.1.1, prompts and answers in JSON or CBOR, one prompt and its
-outcome. With cbor.py it is all that a board needs besides a network that is up.
+outcome. With cbor.py and link.py it is all that a board needs besides a network that is up.
 
 Every wait ends: `run` returns within the prompt's deadline and a grace, counted from its first publish as the gateway
-counts, and before it within as much. The same prompt has the same id and the same
-bytes on every attempt, so that the gateway answers it once. A PUBACK leaves only after the frame was taken."""
+counts, and before it within as much. The same prompt has the same id and the same bytes on every attempt, so that the
+gateway answers it once. A PUBACK leaves only after the frame was taken."""
 
 import json
-import socket
-import time
 
 from cbor import DEPTH_MAX, cbor_decode, cbor_encode, utf8
+from link import Link, Lost, packed, sleep_ms, string, ticks_diff, ticks_ms
 
 # Exit statuses of a program, too.
 ANSWERED, SILENT, REFUSED, UNREACHABLE, USAGE = 0, 1, 2, 3, 64
 # One step of a connection: opening it, CONNACK, SUBACK.
 STEP_MS = 20000
-# The gateway decides when the deadline comes; its word needs a moment to arrive.
-GRACE_MS = 2000
 PAUSE_MS, PAUSE_MS_MAX = 250, 8000
-try:
-    ticks_ms, ticks_diff, sleep_ms = time.ticks_ms, time.ticks_diff, time.sleep_ms
-except AttributeError:
-
-    def ticks_ms():
-        return int(time.monotonic() * 1000)
-
-    def ticks_diff(later, earlier):
-        return later - earlier
-
-    def sleep_ms(ms):
-        time.sleep(ms / 1000)
 
 
 class Refused(Exception):
     """The gateway says no, and why."""
-
-
-class Lost(Exception):
-    """The connection is of no use any more, and why."""
 
 
 def _too_deep(raw):
@@ -70,107 +51,6 @@ def frame(payload):
         return None
 
 
-# ---- MQTT 3.1.1 ----
-
-
-def _string(text):
-    raw = text.encode() if isinstance(text, str) else text
-    return len(raw).to_bytes(2, "big") + raw
-
-
-def _packet(first, body):
-    n, size = len(body), bytearray()
-    while True:
-        n, low = n >> 7, n & 0x7F
-        size.append(low | 0x80 if n else low)
-        if not n:
-            return bytes([first]) + bytes(size) + body
-
-
-class Link:
-    """Packets over a socket; `left` says how many milliseconds there are at most."""
-
-    def __init__(self, host, port, wait_ms, wrap=None):
-        self.got = b""
-        self.sock = socket.socket()
-        try:
-            self.sock.settimeout(max(wait_ms, 1) / 1000)
-            self.sock.connect(socket.getaddrinfo(host, port)[0][-1])
-            # TLS: a function that wraps the socket and checks chain and name.
-            self.sock = wrap(self.sock) if wrap else self.sock
-        except OSError:
-            self.close()
-            raise Lost("no connection")
-
-    def send(self, data):
-        try:
-            view = memoryview(data)
-            while len(view):
-                view = view[self.sock.send(view) :]
-        except OSError:
-            raise Lost("the connection broke")
-
-    def _more(self, wait_ms):
-        """False: nothing came in time."""
-        self.sock.settimeout(max(wait_ms, 1) / 1000)
-        try:
-            piece = self.sock.recv(512)
-        except OSError as error:
-            # A timeout is an OSError of several numbers, and of several classes.
-            if error.args and error.args[0] in (11, 110, 116, "timed out", "The read operation timed out"):
-                return False
-            raise Lost("the connection broke")
-        if not piece:
-            raise Lost("the connection broke")
-        self.got += piece
-        return True
-
-    def packet(self, wait_ms, bytes_max):
-        """First byte and body; None when nothing came. Larger ones come without their body, as (first byte, None, id)."""
-        end = ticks_ms()
-        while True:
-            size, at = 0, 1
-            while at < len(self.got) and at < 5:
-                size |= (self.got[at] & 0x7F) << 7 * (at - 1)
-                at += 1
-                if self.got[at - 1] & 0x80 == 0:
-                    if size > bytes_max:
-                        return self._skip(at, size, wait_ms)
-                    if len(self.got) >= at + size:
-                        first, body = self.got[0], self.got[at : at + size]
-                        self.got = self.got[at + size :]
-                        return first, body, 0
-                    break
-            else:
-                if at == 5:
-                    raise Lost("what came is no MQTT")
-            left = wait_ms - ticks_diff(ticks_ms(), end)
-            if left <= 0 or not self._more(left):
-                return None
-
-    def _skip(self, at, size, wait_ms):
-        """Drops a packet that is too large, but for the packet id of a publish."""
-        first, end, head = self.got[0], ticks_ms(), b""
-        self.got = self.got[at:]
-        while size > 0:
-            take = min(size, len(self.got))
-            if len(head) < 300:
-                head += self.got[:take]
-            self.got = self.got[take:]
-            size -= take
-            left = wait_ms - ticks_diff(ticks_ms(), end)
-            if size > 0 and (left <= 0 or not self._more(left)):
-                raise Lost("half a packet and no more")
-        place = 2 + int.from_bytes(head[:2], "big")
-        return first, None, int.from_bytes(head[place : place + 2], "big") if first & 6 else 0
-
-    def close(self):
-        try:
-            self.sock.close()
-        except OSError:
-            pass
-
-
 class Stream:
     """Puts `token` frames together. The answer has it all: this is only to be shown."""
 
@@ -200,7 +80,7 @@ class Ask:
     def __init__(self, settings, prompt_id, say, wrap=None):
         self.set, self.id, self.say, self.wrap = settings, prompt_id, say, wrap
         self.began, self.met, self.acknowledged, self.dropped = ticks_ms(), False, False, 0
-        self.asked = False
+        self.asked, self.early = False, None
         self.stream, self.attempts = Stream(), 0
         # Once: another deadline would be another prompt.
         self.payload = self._prompt()
@@ -225,7 +105,7 @@ class Ask:
         return json.dumps(prompt).encode() if self.set["encoding"] == "json" else cbor_encode(prompt)
 
     def left(self):
-        return self.set["deadline_ms"] + GRACE_MS - ticks_diff(ticks_ms(), self.began)
+        return self.set["deadline_ms"] + self.set["grace_ms"] - ticks_diff(ticks_ms(), self.began)
 
     def run(self):
         """Outcome and why. Ends in time, whatever the gateway does."""
@@ -247,11 +127,14 @@ class Ask:
         link = Link(self.set["host"], self.set["port"], min(STEP_MS, self.left()), self.wrap)
         try:
             self._connect(link)
+            if isinstance(self.early, tuple):
+                link.send(b"\xe0\0")
+                return self.early
             while True:
                 if not self.asked:
                     self.asked, self.began = True, ticks_ms()
                 if not self.acknowledged:
-                    link.send(_packet(0x32, _string(self._topic("prompt")) + b"\0\2" + self.payload))
+                    link.send(packed(0x32, string(self._topic("prompt")) + b"\0\2" + self.payload))
                 end = self._listen(link)
                 if end is not None:
                     link.send(b"\xe0\0")
@@ -269,24 +152,27 @@ class Ask:
                 raise Lost("the gateway does not answer")
             if packet[0] >> 4 == kind and packet[1] is not None:
                 return packet[1]
+            if packet[0] >> 4 == 3 and self.asked and not self.set["bare"]:
+                # What was not acknowledged may come before SUBACK (MQTT 3.1.1 3.8.4).
+                self.early = self._publish(link, packet) or self.early
 
     def _connect(self, link):
-        flags, body = 2, _string(self.set["device"])
+        flags, body = 2, string(self.set["device"])
         if self.set["will"]:
             flags |= 0x0C
-            body += _string(self.set["will"]) + _string("lost")
+            body += string(self.set["will"]) + string("lost")
         if self.set["user"]:
             flags |= 0xC0
-            body += _string(self.set["user"]) + _string(self.set["password"])
+            body += string(self.set["user"]) + string(self.set["password"])
         keep_alive = self.set["keep_alive_s"].to_bytes(2, "big")
-        link.send(_packet(0x10, _string("MQTT") + bytes([4, flags]) + keep_alive + body))
+        link.send(packed(0x10, string("MQTT") + bytes([4, flags]) + keep_alive + body))
         code = self._await(link, 2)[1]
         if code == 3:
             raise Lost("the broker is not available")
         if code:
             raise Refused({4: "wrong user name or password", 5: "not authorised"}.get(code, "connection refused"))
         self.met = True
-        link.send(_packet(0x82, b"\0\1" + _string(self._topic("answer")) + b"\1"))
+        link.send(packed(0x82, b"\0\1" + string(self._topic("answer")) + b"\1"))
         if self._await(link, 9)[2] > 2:
             raise Refused("not our topic: the subscription was refused")
 

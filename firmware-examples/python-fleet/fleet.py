@@ -10,6 +10,7 @@ when the gateway refuses a device, 3 when there was no connection, 64 for a sett
 
 import os
 import random
+import socket
 import sys
 import threading
 import time
@@ -20,12 +21,14 @@ import paho.mqtt.client as mqtt
 SETTINGS = {
     "host": "127.0.0.1", "port": 1883, "gateway": "site/gateway", "name": "local-fleet", "user": "", "password": "",
     "devices": 8, "prompts": 5, "arrivals": "poisson", "rate": 1.0, "cuts": 0.0, "seed": 1, "deadline_ms": 30000,
-    "text": "turn off the lights in the packing hall", "stream": 0,
+    # What comes this long after the deadline of the last prompt still counts.
+    "grace_ms": 5000,
+    "text": "turn off the lights in the packing hall", "task": "", "stream": 0,
 }
-# What comes after the deadline of the last prompt still counts.
-GRACE_S = 5
-# Publishes of one prompt.
+# Publishes of one prompt, and of one question of the audit.
 ATTEMPTS_MAX = 5
+# How long the gateway's record may take each time.
+RECORD_S = 10
 MAX_BYTES = 16384
 HELD, FAULTS, REFUSED, UNREACHABLE, USAGE = 0, 1, 2, 3, 64
 # MQTT 5 §3.2.2.2.
@@ -55,6 +58,9 @@ class Device:
         self.boot = os.urandom(4).hex()
         self.lock, self.changed = threading.Lock(), threading.Condition()
         self.open, self.outcomes, self.records, self.repeats, self.strange = {}, {}, {}, 0, 0
+        # Prompts with two outcomes that differ; questions of the audit that the gateway has taken.
+        self.doubled, self.taken = {}, set()
+        self.provisional = set()
         self.cut_ids, self.connected, self.met, self.refused = set(), threading.Event(), False, None
         self.repeats_left, self.due = {}, {}
         self.client = self._client()
@@ -67,7 +73,7 @@ class Device:
         client.reconnect_delay_set(1, 8)
         client.manual_ack_set(True)
         client.on_connect, client.on_message, client.on_disconnect = self._on_connect, self._on_message, self._on_gone
-        client.on_subscribe = self._on_subscribe
+        client.on_subscribe, client.on_publish = self._on_subscribe, self._on_publish
         return client
 
     def _topic(self, what):
@@ -76,6 +82,8 @@ class Device:
     def _on_connect(self, client, _with, _flags, reason, _properties):
         if reason.is_failure:
             self._refuse(WHY_REFUSED.get(reason.value, str(reason)))
+            # Else paho would try again, and the gateway would take it for one who guesses.
+            client.disconnect()
             return
         self.met = True
         client.subscribe(self._topic("answer"), qos=1)
@@ -89,6 +97,11 @@ class Device:
     def _on_subscribe(self, _client, _with, _mid, reasons, _properties):
         if any(reason.is_failure for reason in reasons):
             self._refuse("not our topic: the subscription was refused")
+
+    def _on_publish(self, _client, _with, mid, _reason, _properties):
+        with self.changed:
+            self.taken.add(mid)
+            self.changed.notify_all()
 
     def _refuse(self, why):
         with self.changed:
@@ -106,6 +119,8 @@ class Device:
             self.strange += 1
         elif frame["kind"] in ("answer", "error") and not frame.get("provisional"):
             self._outcome(frame)
+        elif frame["kind"] == "answer":
+            self.provisional.add(frame["id"])
         # Only now: acknowledged means taken.
         client.ack(message.mid, message.qos)
 
@@ -119,6 +134,8 @@ class Device:
                 # The same outcome may come twice; a second one may not.
                 self.repeats += 1
                 self.records[prompt_id] = said
+                if said != self.outcomes[prompt_id]:
+                    self.doubled[prompt_id] = said
             elif self._may_repeat(prompt_id, frame):
                 self.due[prompt_id] = time.monotonic() + frame["retry_after_ms"] / 1000
             else:
@@ -145,6 +162,8 @@ class Device:
     def _ask(self, number):
         prompt_id = "%s-%d" % (self.boot, number)
         prompt = {"id": prompt_id, "input": self.set["text"], "max_bytes": MAX_BYTES, "deadline_ms": self.set["deadline_ms"]}
+        if self.set["task"]:
+            prompt["task"] = self.set["task"]
         if self.set["stream"]:
             prompt["stream"] = True
         payload = cbor2.dumps(prompt)
@@ -154,19 +173,26 @@ class Device:
         if self.dice.random() < self.set["cuts"]:
             self.cut_ids.add(prompt_id)
             # No DISCONNECT: as if the radio were gone. paho connects again by itself.
+            self._cut()
+
+    def _cut(self):
+        try:
             if sock := self.client.socket():
-                sock.shutdown(2)
+                sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            # It was cut already, and paho has not noticed yet.
+            pass
 
     def run(self):
         self.client.connect_async(self.set["host"], self.set["port"], keepalive=30)
         self.client.loop_start()
-        end = time.monotonic() + self.set["deadline_ms"] / 1000 + GRACE_S
+        end = time.monotonic() + (self.set["deadline_ms"] + self.set["grace_ms"]) / 1000
         self.connected.wait(end - time.monotonic())
         if self.met and not self.refused:
             for number in range(1, self.set["prompts"] + 1):
                 time.sleep(self._pause())
                 self._ask(number)
-            end = time.monotonic() + self.set["deadline_ms"] / 1000 + GRACE_S
+            end = time.monotonic() + (self.set["deadline_ms"] + self.set["grace_ms"]) / 1000
             self._wait(end, lambda: len(self.outcomes) == len(self.open) or self.refused)
             if not self.refused:
                 self._audit()
@@ -174,22 +200,24 @@ class Device:
         self.client.loop_stop()
 
     def _wait(self, end, done):
-        while time.monotonic() < end:
+        """Whether it is done."""
+        while True:
             with self.changed:
-                if done():
-                    return
+                if done() or time.monotonic() >= end:
+                    return done()
                 self.changed.wait(max(min(end - time.monotonic(), 0.1), 0))
             self._repeat_due()
 
     def _audit(self):
-        """Asks the gateway for its record of each prompt, one by one: `fetch` is a QoS 1 copy."""
-        self.connected.wait(GRACE_S)
+        """Asks the gateway for its record of each prompt, one by one: `fetch` is a QoS 1 copy. What the gateway sent before
+        it took the question is heard by then."""
+        self.connected.wait(self.set["grace_ms"] / 1000)
         self.records.clear()
-        for prompt_id in self.outcomes:
+        for prompt_id in list(self.outcomes):
             for _ in range(ATTEMPTS_MAX):
-                self.client.publish(self._topic("control"), cbor2.dumps({"op": "fetch", "id": prompt_id}), qos=1)
-                self._wait(time.monotonic() + 2, lambda: prompt_id in self.records)
-                if prompt_id in self.records:
+                question = cbor2.dumps({"op": "fetch", "id": prompt_id})
+                mid = self.client.publish(self._topic("control"), question, qos=1).mid
+                if self._wait(time.monotonic() + RECORD_S, lambda: mid in self.taken and prompt_id in self.records):
                     break
 
     def faults(self):
@@ -197,6 +225,9 @@ class Device:
         for prompt_id in self.open:
             if prompt_id not in self.outcomes:
                 yield "%s %s has no outcome" % (self.name, prompt_id)
+            elif prompt_id in self.doubled:
+                yield "%s %s has a second outcome: first %s, then %s" % (
+                    self.name, prompt_id, self.outcomes[prompt_id], self.doubled[prompt_id])
             elif self.records.get(prompt_id) != self.outcomes[prompt_id]:
                 yield "%s %s: the device has %s, the gateway %s" % (
                     self.name, prompt_id, self.outcomes[prompt_id], self.records.get(prompt_id))
@@ -235,6 +266,7 @@ def main(pairs):
     for fault in faults:
         print(fault)
     answers = sum(kind == "answer" for device in devices for kind, _ in device.outcomes.values())
+    print("provisional: %d" % sum(len(device.provisional) for device in devices))
     print("fleet: %d prompts, %d answers, %d errors, %d cuts, %d faults" % (
         sum(len(device.open) for device in devices), answers,
         sum(len(device.outcomes) for device in devices) - answers,

@@ -1,5 +1,5 @@
 """Every golden payload decoded and encoded again with what the fleet speaks: test_golden.py FOLDER. CBOR comes out byte for
-byte where its lengths stand in front, and JSON always; what the fleet writes is written as it is there."""
+byte where its lengths stand in front, and JSON and lines of text always; what the fleet writes is written as it is there."""
 
 import json
 import sys
@@ -27,6 +27,19 @@ def check_cbor(name, raw, folder):
         assert read(raw[:cut]) is None, f"{name} cut at {cut} was taken"
 
 
+def check_line(name, raw, folder):
+    """A line is its frame's text or JSON or refusal, byte for byte, and is itself no frame."""
+    frame = read((folder / name.replace(".txt", ".cbor")).read_bytes())
+    if frame["kind"] == "error":
+        line = "!%s: %s" % (frame["code"], frame["message"])
+    elif "text" in frame:
+        line = frame["text"]
+    else:
+        line = json.dumps(frame["json"], separators=(",", ":"), ensure_ascii=False)
+    assert line.encode() == raw, name
+    assert read(raw) is None, name
+
+
 def main(folder):
     seen = 0
     for line in (folder / "index.txt").read_text().splitlines():
@@ -38,7 +51,10 @@ def main(folder):
             value = json.loads(raw)
             assert json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode() == raw, name
         else:
-            assert kind in ("prompt", "line") and raw.decode().startswith("!") == (name == "error.txt"), name
+            if kind == "line":
+                check_line(name, raw, folder)
+            else:
+                assert kind == "prompt" and raw == LEAST["input"].encode(), name
         if kind == "frame" and name.endswith(".cbor"):
             assert read(raw)["id"] == "b3f1-7", name
         seen += 1

@@ -4,6 +4,7 @@
 #include "lan9118.h"
 #include "lwip/dhcp.h"
 #include "lwip/init.h"
+#include "lwip/priv/tcp_priv.h"
 #include "lwip/timeouts.h"
 #include "netif/ethernet.h"
 
@@ -39,6 +40,12 @@ void network_poll(void)
 bool network_ready(void)
 {
     return dhcp_supplied_address(&ethernet) != 0;
+}
+
+/* A connection that was closed stays here until the peer has all of it. */
+bool network_quiet(void)
+{
+    return tcp_active_pcbs == NULL;
 }
 
 static err_t on_connected(void *with, struct tcp_pcb *pcb, err_t error)
@@ -85,6 +92,8 @@ bool tcp_link_open(struct tcp_link *link, const char *address, uint16_t port)
         link->state = LINK_CLOSED;
         return false;
     }
+    /* A PUBACK must not wait for the peer's acknowledgement of what went before it. */
+    tcp_nagle_disable(link->pcb);
     tcp_arg(link->pcb, link);
     tcp_recv(link->pcb, on_received);
     tcp_err(link->pcb, on_error);

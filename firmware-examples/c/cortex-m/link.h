@@ -20,6 +20,8 @@ void network_start(void);
 /* Frames, timers. To be called as often as possible. */
 void network_poll(void);
 bool network_ready(void);
+/* Whether no connection has anything left to say. */
+bool network_quiet(void);
 
 /* Begins to connect. False: no room for another connection, or no address. */
 bool tcp_link_open(struct tcp_link *link, const char *address, uint16_t port);

@@ -12,7 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NETWORK_MS_MAX 15000u
+/* DHCP asks more than once on a slow network. */
+#define NETWORK_MS_MAX 60000u
+/* What is left in the TCP connection goes out before the board is switched off; nobody there is no reason to stay. */
+#define LINGER_MS_MAX 5000u
 #define NO_NETWORK 65
 #define ARGUMENT_BYTES_MAX 1024
 
@@ -106,12 +109,12 @@ static bool wait_for_network(void)
     return true;
 }
 
-/* What is left in the TCP connection goes out before the board is switched off. */
 static void linger(void)
 {
     uint32_t began = board_now_ms();
-    while (board_now_ms() - began < 50) {
+    while (!network_quiet() && board_now_ms() - began < LINGER_MS_MAX) {
         network_poll();
+        board_idle();
     }
 }
 

@@ -23,6 +23,7 @@ static mbedtls_x509_crt ca;
 static mbedtls_ssl_config config;
 static mbedtls_ssl_context ssl;
 static enum wire_state state;
+static size_t begun; /* bytes of a record that did not go out whole */
 static const char *why = "the connection broke";
 
 int mbedtls_hardware_poll(void *with, unsigned char *out, size_t len, size_t *got);
@@ -72,6 +73,7 @@ bool wire_start(const char *server)
 bool wire_open(const char *address, uint16_t port)
 {
     state = WIRE_OPENING;
+    begun = 0;
     why = "the connection broke";
     if (mbedtls_ssl_session_reset(&ssl) != 0) {
         return false;
@@ -111,9 +113,13 @@ enum wire_state wire_step(void)
     return state;
 }
 
+/* mbedTLS asks for the same bytes again after WANT_WRITE, and takes as many as it is told: not those that came since. */
 size_t wire_send(const uint8_t *bytes, size_t len)
 {
-    int result = state == WIRE_OPEN ? mbedtls_ssl_write(&ssl, bytes, len) : 0;
+    int result;
+    len = begun > 0 ? begun : len;
+    result = state == WIRE_OPEN ? mbedtls_ssl_write(&ssl, bytes, len) : 0;
+    begun = result == MBEDTLS_ERR_SSL_WANT_READ || result == MBEDTLS_ERR_SSL_WANT_WRITE ? len : 0;
     if (result < 0 && result != MBEDTLS_ERR_SSL_WANT_READ && result != MBEDTLS_ERR_SSL_WANT_WRITE) {
         state = WIRE_DOWN;
     }

@@ -12,6 +12,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,7 +42,7 @@ static bool ready(int fd, short events, int wait_ms)
 static int open_link(const struct device_settings *set)
 {
     struct addrinfo want, *all, *a;
-    int fd = -1, error = 0;
+    int fd = -1, error = 0, one = 1;
     socklen_t len = sizeof error;
     memset(&want, 0, sizeof want);
     want.ai_socktype = SOCK_STREAM;
@@ -61,6 +63,10 @@ static int open_link(const struct device_settings *set)
         }
     }
     freeaddrinfo(all);
+    if (fd >= 0) {
+        /* A PUBACK that waits for the peer's acknowledgement of what went before it may be lost when we leave. */
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    }
     return fd;
 }
 

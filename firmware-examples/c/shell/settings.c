@@ -14,6 +14,7 @@ void settings_default(struct device_settings *set)
     set->ask.device = DEVICE_NAME;
     set->ask.text = DEVICE_TEXT;
     set->ask.deadline_ms = DEVICE_DEADLINE_MS;
+    set->ask.grace_ms = DEVICE_GRACE_MS;
     set->ask.keep_alive_s = DEVICE_KEEP_ALIVE_S;
     set->ask.attempts_max = DEVICE_ATTEMPTS_MAX;
 }
@@ -50,6 +51,8 @@ static bool take_number(struct device_settings *set, const char *key, size_t len
     }
     if (is_key(key, len, "deadline_ms")) {
         set->ask.deadline_ms = (uint32_t)n;
+    } else if (is_key(key, len, "grace_ms")) {
+        set->ask.grace_ms = (uint32_t)n;
     } else if (is_key(key, len, "max_tokens")) {
         set->ask.max_tokens = (uint32_t)n;
     } else if (is_key(key, len, "keep_alive_s") && n >= 1 && n <= UINT16_MAX) {

@@ -11,6 +11,7 @@
 #define DEVICE_NAME "press-7"
 #define DEVICE_TEXT "turn off the lights in the packing hall"
 #define DEVICE_DEADLINE_MS 30000u
+#define DEVICE_GRACE_MS TG_GRACE_MS       /* a slow or crowded link needs more */
 #define DEVICE_KEEP_ALIVE_S 30
 #define DEVICE_ATTEMPTS_MAX 5
 #ifndef DEVICE_IN_BYTES

@@ -1,18 +1,18 @@
 // Runs the board's files unchanged on the real MicroPython, compiled to WebAssembly, in Node:
-//   node host.mjs FOLDER_OF_NODE_MODULES key=value …
-// It gives MicroPython what a board has and WebAssembly has not: a blocking socket (socket.py beside this file) and random
+//   node host.mjs FOLDER_OF_NODE_MODULES ADDRESS:PORT key=value …
+// The board can reach that address and port and nothing else. It gives MicroPython what a board has and WebAssembly has not: a blocking socket (socket.py beside this file) and random
 // numbers. The sockets live in a thread of their own, so that MicroPython can wait for them without an event loop.
 import { randomBytes } from "node:crypto";
 import { readFileSync, writeSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 import { Worker } from "node:worker_threads";
 
-const [modules, ...pairs] = process.argv.slice(2);
+const [modules, only, ...pairs] = process.argv.slice(2);
 const here = new URL(".", import.meta.url);
 const shared = new SharedArrayBuffer(8 + 65536);
 const state = new Int32Array(shared, 0, 2); // answered, result
 const bytes = new Uint8Array(shared, 8);
-const worker = new Worker(new URL("sockets.mjs", here), { workerData: shared });
+const worker = new Worker(new URL("sockets.mjs", here), { workerData: { shared, only } });
 
 // Asks the socket thread and waits. What is waited for has a deadline there.
 function call(operation, ...rest) {
@@ -38,7 +38,7 @@ const micropython = await loadMicroPython({
   heapsize: 256 * 1024, // as much as a small board has
   stdout: (line) => writeSync(1, `${line}\n`),
 });
-for (const [folder, names] of [["../", ["cbor.py", "config.py", "main.py", "tidegate.py", "test_golden.py"]], ["", ["socket.py", "os.py"]]]) {
+for (const [folder, names] of [["../", ["cbor.py", "config.py", "link.py", "main.py", "tidegate.py", "test_golden.py"]], ["", ["socket.py", "os.py"]]]) {
   for (const name of names) micropython.FS.writeFile(`/${name}`, readFileSync(new URL(folder + name, here)));
 }
 micropython.registerJsModule("_link", link);

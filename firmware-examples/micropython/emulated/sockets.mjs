@@ -1,10 +1,11 @@
-// The socket thread: TCP connections by number. Each call is answered with one number: a length, or minus an errno.
+// The socket thread: TCP connections by number, to one address and port. Each call is answered with one number: a length, or minus an errno.
 import { connect } from "node:net";
 import { workerData, parentPort } from "node:worker_threads";
 
-const ETIMEDOUT = -110, ECONNREFUSED = -111;
-const state = new Int32Array(workerData, 0, 2);
-const bytes = new Uint8Array(workerData, 8);
+const ENETUNREACH = -101, ETIMEDOUT = -110, ECONNREFUSED = -111;
+const { shared, only } = workerData;
+const state = new Int32Array(shared, 0, 2);
+const bytes = new Uint8Array(shared, 8);
 const sockets = [];
 
 const later = (ms, result) => new Promise((done) => setTimeout(() => done(result), Math.max(ms, 1)));
@@ -12,6 +13,7 @@ const later = (ms, result) => new Promise((done) => setTimeout(() => done(result
 const operations = {
   open: () => sockets.push({ got: Buffer.alloc(0), over: false, wake: () => {} }) - 1,
   connect(id, host, port, ms) {
+    if (`${host}:${port}` !== only) return ENETUNREACH;
     const link = sockets[id];
     const opened = new Promise((done) => {
       link.tcp = connect({ host, port }, () => done(0));

@@ -2,10 +2,11 @@
 
 use crate::board::{Clock, Dial, End, Outcome};
 use crate::bounded::Bounded;
-use crate::frame::{Frame, decode};
+use crate::frame::{Frame, Line, decode};
 use crate::prompt::Prompt;
 use crate::settings::Settings;
 use crate::show::{Said, Shown};
+use crate::step::{Next, Step, Verdict, refusal, text, unfit};
 use crate::stream::Stream;
 use core::fmt::Write as _;
 use core::num::NonZero;
@@ -18,14 +19,10 @@ use rust_mqtt::client::options::{
 use rust_mqtt::client::{Client, MqttError};
 use rust_mqtt::config::KeepAlive;
 use rust_mqtt::io::Transport;
-use rust_mqtt::types::{
-    IdentifiedQoS, MqttBinary, MqttString, PacketIdentifier, QoS, ReasonCode, TopicFilter, TopicName,
-};
+use rust_mqtt::types::{IdentifiedQoS, MqttBinary, QoS, ReasonCode, TopicFilter, TopicName};
 
 /// One step of a connection: opening it, CONNACK, SUBACK, the rest of a packet.
 const STEP_MS: u32 = 20_000;
-/// The gateway decides when the deadline comes; its word needs a moment to arrive.
-const GRACE_MS: u32 = 2_000;
 /// Pause before the second attempt; each further one waits twice as long.
 const PAUSE_MS: u32 = 250;
 const PAUSE_MS_MAX: u32 = 8_000;
@@ -37,12 +34,6 @@ const TOPIC_BYTES: usize = 216;
 const PROMPT_BYTES: usize = 1024;
 /// What the MQTT client keeps of one packet; it is used anew for each.
 const BUFFER_BYTES: usize = 4096;
-
-/// How one connection ended.
-enum Step {
-    Decided(End),
-    Lost(&'static str),
-}
 
 type Mqtt<'c, N> = Client<'c, 'c, N, BumpBuffer<'c>, 1, 8, 1, 1, 1, 0, 0>;
 type Topic = Bounded<TOPIC_BYTES>;
@@ -105,7 +96,7 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
     }
 
     fn left_ms(&self) -> u32 {
-        let end = self.began_ms + u64::from(self.settings.deadline_ms) + u64::from(GRACE_MS);
+        let end = self.began_ms + u64::from(self.settings.deadline_ms) + u64::from(self.settings.grace_ms);
         u32::try_from(end.saturating_sub(self.clock.now_ms())).unwrap_or(u32::MAX)
     }
 
@@ -136,7 +127,9 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
     async fn converse<N: Transport>(&mut self, client: &mut Mqtt<'_, N>, link: N) -> Result<End, Step> {
         self.connect(client, link).await?;
         self.met = true;
-        self.subscribe(client).await?;
+        if let Some(end) = self.subscribe(client).await? {
+            return Ok(self.leave(client, end).await);
+        }
         if !self.asked {
             // As the gateway counts: from the prompt on.
             (self.asked, self.began_ms) = (true, self.clock.now_ms());
@@ -145,9 +138,13 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
             self.publish(client).await?;
         }
         let end = self.listen(client).await?;
-        // The outcome is decided; whether the gateway hears our farewell changes nothing.
+        Ok(self.leave(client, end).await)
+    }
+
+    /// The outcome is decided; whether the gateway hears our farewell changes nothing.
+    async fn leave<N: Transport>(&self, client: &mut Mqtt<'_, N>, end: End) -> End {
         let _ = self.step(client.disconnect(&DisconnectOptions::new()), "").await;
-        Ok(end)
+        end
     }
 
     async fn connect<N: Transport>(&self, client: &mut Mqtt<'_, N>, link: N) -> Result<(), Step> {
@@ -179,7 +176,8 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
         Ok(topic)
     }
 
-    async fn subscribe<N: Transport>(&mut self, client: &mut Mqtt<'_, N>) -> Result<(), Step> {
+    /// The end, if the outcome of an earlier connection comes before SUBACK (MQTT 5.0, 3.8.4).
+    async fn subscribe<N: Transport>(&mut self, client: &mut Mqtt<'_, N>) -> Result<Option<End>, Step> {
         let topic = self.topic("answer")?;
         let filter = TopicFilter::new(text(topic.as_str())?).ok_or_else(unfit)?;
         let options = SubscriptionOptions::new().at_least_once();
@@ -187,14 +185,19 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
         sent.map_err(|_| Step::Lost("the connection broke"))?;
         loop {
             let event = self.step(client.poll(), "the gateway does not answer").await?;
-            match event {
-                Ok(Event::Suback(suback)) if suback.reason_code.is_success() => return Ok(()),
+            let next = match event {
+                Ok(Event::Suback(suback)) if suback.reason_code.is_success() => return Ok(None),
                 Ok(Event::Suback(_)) => {
                     let why = "not our topic: the subscription was refused";
                     return Err(Step::Decided(End { outcome: Outcome::Refused, why }));
                 }
-                Ok(_) => {}
+                // Bare text has no id to be known by.
+                Ok(event) if !self.settings.bare => self.take(event),
+                Ok(_) => Next::Nothing,
                 Err(_) => return Err(Step::Lost("the connection broke")),
+            };
+            if let Some(end) = self.follow(client, next).await? {
+                return Ok(Some(end));
             }
         }
     }
@@ -202,19 +205,23 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
     async fn publish<N: Transport>(&self, client: &mut Mqtt<'_, N>) -> Result<(), Step> {
         let topic = self.topic("prompt")?;
         let mut out = [0; PROMPT_BYTES];
-        let payload = if self.settings.bare {
-            self.settings.text.as_bytes()
-        } else {
-            let len = self.prompt().encode(&mut out).ok_or_else(unfit)?;
-            &out[..len]
-        };
+        let payload = self.payload(&mut out).ok_or_else(unfit)?;
         let name = TopicName::new(text(topic.as_str())?).ok_or_else(unfit)?;
         let options = PublicationOptions::new(TopicReference::Name(name)).at_least_once();
         let sent = self.step(client.publish(&options, payload.into()), "the gateway does not answer").await?;
         sent.map(|_| ()).map_err(|_| Step::Lost("the connection broke"))
     }
 
-    /// The same each time: another deadline would be another prompt.
+    /// What is published, the same bytes each time. `None`: it does not fit `out`.
+    pub fn payload<'o>(&'o self, out: &'o mut [u8]) -> Option<&'o [u8]> {
+        if self.settings.bare {
+            return Some(self.settings.text.as_bytes());
+        }
+        let len = self.prompt().encode(out)?;
+        out.get(..len)
+    }
+
+    /// Another deadline would be another prompt.
     fn prompt(&self) -> Prompt<'a> {
         let set = &self.settings;
         Prompt {
@@ -251,25 +258,31 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
                 MqttError::Alloc => Step::Lost("a packet larger than the gateway was told"),
                 _ => Step::Lost("what came is no MQTT"),
             })?);
-            match next {
-                Next::Acknowledge(packet, end) => {
-                    let options = AckOptions::new();
-                    let done = client.manual_acknowledge(packet, ReasonCode::Success, &options);
-                    self.step(done, "the connection broke").await?.map_err(|_| Step::Lost("the connection broke"))?;
-                    if let Some(end) = end {
-                        return Ok(end);
-                    }
-                }
-                Next::End(end) => return Ok(end),
-                Next::Again(pause) => {
-                    self.clock.sleep_ms(pause.min(self.left_ms())).await;
-                    return Err(Step::Lost("the gateway is busy"));
-                }
-                Next::Nothing => {}
+            if let Some(end) = self.follow(client, next).await? {
+                return Ok(end);
             }
-            // SAFETY: nothing of the last packet lives any more: `take` gave back numbers only, and the event is gone.
-            unsafe { client.buffer_mut().reset() };
         }
+    }
+
+    /// Does what a packet asks for, once it was taken.
+    async fn follow<N: Transport>(&self, client: &mut Mqtt<'_, N>, next: Next) -> Result<Option<End>, Step> {
+        let end = match next {
+            Next::Acknowledge(packet, end) => {
+                let options = AckOptions::new();
+                let done = client.manual_acknowledge(packet, ReasonCode::Success, &options);
+                self.step(done, "the connection broke").await?.map_err(|_| Step::Lost("the connection broke"))?;
+                end
+            }
+            Next::End(end) => Some(end),
+            Next::Again(pause) => {
+                self.clock.sleep_ms(pause.min(self.left_ms())).await;
+                return Err(Step::Lost("the gateway is busy"));
+            }
+            Next::Nothing => None,
+        };
+        // SAFETY: nothing of the last packet lives any more: `take` gave back numbers only, and the event is gone.
+        unsafe { client.buffer_mut().reset() };
+        Ok(end)
     }
 
     fn take(&mut self, event: Event<'_, 1, 1>) -> Next {
@@ -317,13 +330,12 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
     }
 
     fn take_text(&mut self, payload: &[u8]) -> Option<Verdict> {
-        let text = core::str::from_utf8(payload).ok()?;
-        if text.starts_with('!') {
-            (self.say)(Said::BareError(text));
-            return Some(Verdict::End(End { outcome: Outcome::Refused, why: "the gateway refused" }));
-        }
-        (self.say)(Said::Answer("-", Shown::Bare(text)));
-        Some(Verdict::End(End { outcome: Outcome::Answered, why: "answered" }))
+        let line = Line::read(payload)?;
+        (self.say)(line.said());
+        Some(Verdict::End(match line {
+            Line::Refusal(_) => End { outcome: Outcome::Refused, why: "the gateway refused" },
+            Line::Answer(_) => End { outcome: Outcome::Answered, why: "answered" },
+        }))
     }
 
     /// `None`: it makes no sense, or is not for our prompt.
@@ -357,38 +369,4 @@ impl<'a, C: Clock, S: FnMut(Said<'_>)> Ask<'a, C, S> {
         }
         Some(Verdict::More)
     }
-}
-
-/// What a publish means.
-enum Verdict {
-    More,
-    End(End),
-    Again(u32),
-}
-
-/// What follows a packet.
-enum Next {
-    Nothing,
-    Acknowledge(PacketIdentifier, Option<End>),
-    End(End),
-    Again(u32),
-}
-
-fn text(text: &str) -> Result<MqttString<'_>, Step> {
-    MqttString::from_str(text).map_err(|_| unfit())
-}
-
-fn unfit() -> Step {
-    Step::Decided(End { outcome: Outcome::Usage, why: "the prompt or a name does not fit" })
-}
-
-/// What a CONNACK that says no means; some reasons pass.
-fn refusal(reason: ReasonCode) -> Step {
-    let why = match reason {
-        ReasonCode::BadUserNameOrPassword => "wrong user name or password",
-        ReasonCode::NotAuthorized => "not authorised",
-        ReasonCode::ServerBusy | ReasonCode::ServerUnavailable => return Step::Lost("the broker is not available"),
-        _ => "connection refused",
-    };
-    Step::Decided(End { outcome: Outcome::Refused, why })
 }

@@ -1,6 +1,7 @@
 //! What a gateway says, out of CBOR. Unknown fields are skipped; a field of a wrong type makes the frame none.
 
 use crate::cbor::{Text, item_len};
+use crate::show::{Said, Shown};
 use minicbor::Decoder;
 use minicbor::data::Type;
 
@@ -50,6 +51,33 @@ pub enum Frame<'b> {
         /// When to try again.
         retry_after_ms: Option<u64>,
     },
+}
+
+/// What a gateway says to a prompt in bare text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line<'b> {
+    /// The answer, as it is.
+    Answer(&'b str),
+    /// `!`, a code and why.
+    Refusal(&'b str),
+}
+
+impl<'b> Line<'b> {
+    /// `None`: it is no text.
+    #[must_use]
+    pub fn read(payload: &'b [u8]) -> Option<Self> {
+        let text = core::str::from_utf8(payload).ok()?;
+        Some(if text.starts_with('!') { Self::Refusal(text) } else { Self::Answer(text) })
+    }
+
+    /// The line that a device shows of it.
+    #[must_use]
+    pub fn said(self) -> Said<'b> {
+        match self {
+            Self::Answer(text) => Said::Answer("-", Shown::Bare(text)),
+            Self::Refusal(text) => Said::BareError(text),
+        }
+    }
 }
 
 #[derive(Default)]

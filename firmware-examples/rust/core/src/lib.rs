@@ -19,12 +19,13 @@ mod json;
 mod prompt;
 mod settings;
 mod show;
+mod step;
 mod stream;
 
 pub use ask::Ask;
 pub use board::{Clock, Dial, End, Outcome};
 pub use cbor::{DEPTH_MAX, Text, item_len};
-pub use frame::{Body, Frame, decode};
+pub use frame::{Body, Frame, Line, decode};
 pub use json::{cbor_to_json, json_to_cbor};
 pub use prompt::{Control, Prompt};
 pub use settings::{Settings, SettingsError};

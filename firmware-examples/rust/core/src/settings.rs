@@ -25,6 +25,8 @@ pub struct Settings<'a> {
     pub id: Option<&'a str>,
     /// For everything; the gateway is told too.
     pub deadline_ms: u32,
+    /// Longest wait beyond the deadline: the gateway decides when it comes, and its word needs a moment to arrive.
+    pub grace_ms: u32,
     /// Else the task's.
     pub max_tokens: u32,
     /// Something is sent at least this often.
@@ -55,6 +57,7 @@ impl Default for Settings<'_> {
             task: None,
             id: None,
             deadline_ms: 30_000,
+            grace_ms: 2_000,
             max_tokens: 0,
             keep_alive_s: 30,
             attempts_max: 5,
@@ -103,6 +106,7 @@ impl<'a> Settings<'a> {
         match key {
             "port" => self.port = small?,
             "deadline_ms" => self.deadline_ms = number,
+            "grace_ms" => self.grace_ms = number,
             "max_tokens" => self.max_tokens = number,
             "keep_alive_s" if number > 0 => self.keep_alive_s = small?,
             "attempts" => self.attempts_max = u8::try_from(number).map_err(|_| SettingsError::Value)?.max(1),

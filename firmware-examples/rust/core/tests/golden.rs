@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::path::PathBuf;
-use tidegate_device::{Body, Control, Frame, Prompt, Stream, cbor_to_json, decode, item_len, json_to_cbor};
+use tidegate_device::{
+    Ask, Body, Clock, Control, Frame, Line, Prompt, Settings, Stream, cbor_to_json, decode, item_len, json_to_cbor,
+};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../schemas/golden")
@@ -52,6 +54,46 @@ fn check_json(name: &str, bytes: &[u8]) {
     }
 }
 
+/// No time: nothing here waits.
+struct Still;
+
+impl Clock for Still {
+    fn now_ms(&self) -> u64 {
+        0
+    }
+
+    async fn sleep_ms(&self, _: u32) {}
+}
+
+/// A bare prompt is its text, and nothing else.
+fn check_bare_prompt(name: &str, bytes: &[u8]) {
+    let text = std::str::from_utf8(bytes).unwrap();
+    let ask = Ask::new(Settings { text, bare: true, ..Settings::default() }, "b3f1-7", Still, |_| ());
+    assert_eq!(ask.payload(&mut []), Some(bytes), "{name}");
+}
+
+/// A line is read byte for byte, and says what the same frame says in CBOR.
+fn check_line(name: &str, bytes: &[u8]) {
+    let text = std::str::from_utf8(bytes).unwrap();
+    let mut json = [0; 4096];
+    let cbor = golden(&name.replace(".txt", ".cbor"));
+    match decode(&cbor).unwrap().1 {
+        Frame::Answer { body: Body::Text(body), .. } => assert!(body == *text, "{name}"),
+        Frame::Answer { body: Body::Json(item), .. } => {
+            let len = cbor_to_json(item, &mut json).unwrap();
+            assert_eq!(json[..len], *bytes, "{name}");
+        }
+        Frame::Error { code, message, .. } => assert_eq!(format!("!{code}: {message}"), text, "{name}"),
+        _ => panic!("{name} has no line"),
+    }
+    let line = Line::read(bytes).unwrap();
+    assert_eq!(line, if name == "error.txt" { Line::Refusal(text) } else { Line::Answer(text) });
+    let shown = line.said().to_string();
+    let start = if name == "error.txt" { "error " } else { "answer - " };
+    assert_eq!(shown.strip_prefix(start).unwrap().as_bytes(), bytes, "{name}");
+    assert_eq!(Line::read(&cbor), None, "{name}: a frame is no line");
+}
+
 /// Every payload of the index comes out as it went in: CBOR token by token, JSON by way of CBOR.
 #[test]
 fn all_are_decoded_and_encoded() {
@@ -61,12 +103,8 @@ fn all_are_decoded_and_encoded() {
         match name.rsplit('.').next() {
             Some("cbor") => check_cbor(name, &bytes),
             Some("json") => check_json(name, &bytes),
-            // Bare text has no form but itself; what begins with `!` is a refusal.
-            Some("txt") => {
-                let text = std::str::from_utf8(&bytes).unwrap();
-                assert_eq!(text.starts_with('!'), name == "error.txt", "{name}");
-                assert!(["prompt", "line"].contains(&kind), "{name}");
-            }
+            Some("txt") if kind == "prompt" => check_bare_prompt(name, &bytes),
+            Some("txt") => check_line(name, &bytes),
             _ => panic!("nothing here knows {name}"),
         }
     }

@@ -20,7 +20,7 @@ use static_cell::StaticCell;
 use tidegate_device::{Ask, Clock, Dial, Outcome, Settings};
 
 /// DHCP asks more than once on a slow network.
-const NETWORK_WAIT: Duration = Duration::from_secs(20);
+const NETWORK_WAIT: Duration = Duration::from_secs(60);
 const NO_NETWORK: u32 = 65;
 /// Of each direction of the connection: a frame of the largest size and what is around it.
 const SOCKET_BYTES: usize = 4608;
@@ -53,6 +53,7 @@ impl Dial for Tcp {
     async fn open(&mut self) -> Option<Self::Link<'_>> {
         let mut socket = TcpSocket::new(self.stack, &mut self.rx, &mut self.tx);
         socket.set_timeout(Some(SOCKET_WAIT));
+        socket.set_nagle_enabled(false);
         socket.connect(self.gateway).await.ok()?;
         Some(socket)
     }

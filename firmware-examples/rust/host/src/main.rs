@@ -14,7 +14,10 @@ impl Dial for Tcp {
     type Link<'l> = FromTokio<TcpStream>;
 
     async fn open(&mut self) -> Option<Self::Link<'_>> {
-        TcpStream::connect(&self.0).await.ok().map(FromTokio::new)
+        let stream = TcpStream::connect(&self.0).await.ok()?;
+        // A PUBACK that waits for the peer's acknowledgement of what went before it is lost when we leave.
+        stream.set_nodelay(true).ok()?;
+        Some(FromTokio::new(stream))
     }
 }
 
