@@ -148,7 +148,8 @@ pub struct DoorLimits {
     pub receive_max: u16,
     /// Bytes of prompts of everybody that wait for the disk. Beyond, nobody is read until it caught up.
     pub waiting_total_bytes_max: u64,
-    /// Outcomes and QoS 1 and 2 messages that a client has not acknowledged, if it allows that many.
+    /// Outcomes and QoS 1 and 2 messages that a client has not acknowledged, if it allows that many. Their bytes are
+    /// bounded by `outgoing_bytes_max`.
     pub inflight_max: u16,
     /// Bytes that wait for one client to read them. Beyond, lossy frames are dropped, then the client is disconnected.
     pub outgoing_bytes_max: usize,
@@ -193,7 +194,7 @@ impl Default for DoorLimits {
             total_bytes_per_s_max: 512 * MIB,
             receive_max: 64,
             waiting_total_bytes_max: 32 * MIB,
-            inflight_max: 32,
+            inflight_max: 1_000,
             outgoing_bytes_max: 1024 * 1024,
             outgoing_total_bytes_max: 64 * MIB,
             subscriptions_max: 64,

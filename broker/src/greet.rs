@@ -1,7 +1,9 @@
 //! From the first byte to CONNACK: who is it, may it come in, which session does it get.
 
 use crate::auth::Login;
-use crate::codec::{ConnAck, Connect, Malformed, Packet, Properties, Version, decode, encode, peek_version, reason};
+use crate::codec::{
+    ConnAck, Connect, Malformed, Packet, Properties, Version, decode, encode_within, peek_version, reason,
+};
 use crate::config::Anonymous;
 use crate::connection::publish::ALIASES_MAX;
 use crate::connection::{Client, Connection, Place};
@@ -36,6 +38,21 @@ pub(crate) struct Peer {
 /// Why a peer is turned away: MQTT 5 reason code and fact.
 struct TurnedAway(u8, &'static str);
 
+/// How a peer can be answered.
+#[derive(Clone, Copy)]
+struct Ears {
+    version: Version,
+    /// Its Maximum Packet Size (MQTT 5.0, 3.1.2.11.4).
+    bytes_max: usize,
+}
+
+impl Ears {
+    fn of(connect: &Connect) -> Self {
+        let bytes_max = connect.properties.packet_bytes_max.map_or(usize::MAX, |max| max as usize);
+        Self { version: connect.version, bytes_max }
+    }
+}
+
 /// Reads CONNECT and answers it. `None`: the peer was turned away, and knows why where the protocol can say it.
 pub(crate) async fn greet<S>(shared: &Arc<Shared>, peer: Peer, stream: &mut S) -> Option<Box<Connection>>
 where
@@ -46,19 +63,21 @@ where
         Ok(connect) => connect?,
         Err(bad) => {
             let version = peek_version(&incoming).unwrap_or(Version::V4);
-            turn_away(shared, peer.addr, stream, version, &TurnedAway(bad.reason, bad.what)).await;
+            let ears = Ears { version, bytes_max: usize::MAX };
+            turn_away(shared, peer.addr, stream, ears, &TurnedAway(bad.reason, bad.what)).await;
             return None;
         }
     };
-    let (version, addr) = (connect.version, peer.addr);
+    let (ears, addr) = (Ears::of(&connect), peer.addr);
     match admit(shared, peer, connect).await {
         Ok((client, place, ack)) => {
             let mut out = BytesMut::new();
-            encode(&Packet::ConnAck(Box::new(ack)), version, &mut out);
+            let fits = encode_within(&Packet::ConnAck(Box::new(ack)), ears.version, ears.bytes_max, &mut out);
+            debug_assert!(fits, "it was tried before the session was asked for");
             Some(Connection::new(shared.clone(), client, place, incoming, out))
         }
         Err(away) => {
-            turn_away(shared, addr, stream, version, &away).await;
+            turn_away(shared, addr, stream, ears, &away).await;
             None
         }
     }
@@ -94,7 +113,7 @@ async fn turn_away<S: AsyncWrite + Unpin>(
     shared: &Shared,
     peer: SocketAddr,
     stream: &mut S,
-    version: Version,
+    ears: Ears,
     away: &TurnedAway,
 ) {
     count(&shared.counters.refused);
@@ -102,7 +121,7 @@ async fn turn_away<S: AsyncWrite + Unpin>(
     if shared.meters.may_tell() {
         tracing::warn!(%peer, code = format_args!("0x{code:02x}"), what, "connection refused");
     }
-    let code = match version {
+    let code = match ears.version {
         Version::V5 => code,
         Version::V4 => match v4_code(code) {
             Some(code) => code,
@@ -112,7 +131,7 @@ async fn turn_away<S: AsyncWrite + Unpin>(
     let properties = Properties { reason_string: Some(what.to_owned()), ..Properties::default() };
     let ack = ConnAck { session_present: false, code, properties };
     let mut out = BytesMut::new();
-    encode(&Packet::ConnAck(Box::new(ack)), version, &mut out);
+    encode_within(&Packet::ConnAck(Box::new(ack)), ears.version, ears.bytes_max, &mut out);
     // A peer that is turned away may be gone already.
     let _ = (stream.write_all(&out).await, stream.shutdown().await);
 }
@@ -136,6 +155,7 @@ async fn admit(shared: &Shared, peer: Peer, mut connect: Connect) -> Result<(Cli
     let principal = identify(shared, &peer, &connect).await?;
     let assigned = name_client(&mut connect)?;
     check_will(shared, &principal, &mut connect)?;
+    check_room(shared, &connect, assigned)?;
     let Peer { addr, entry, .. } = peer;
     let (place, present) = attach(shared, &connect, &principal, entry).await?;
     let ack = welcome(shared, &connect, present, assigned);
@@ -179,6 +199,13 @@ async fn identify(shared: &Shared, peer: &Peer, connect: &Connect) -> Result<Pri
 
 fn check_will(shared: &Shared, principal: &Principal, connect: &mut Connect) -> Result<(), TurnedAway> {
     let Some(will) = &mut connect.will else { return Ok(()) };
+    let announced = shared.backend.address.borrow().announced.clone();
+    if announced.qos_max.is_some_and(|max| will.qos as u8 > max) {
+        return Err(TurnedAway(reason::QOS_UNSUPPORTED, "the QoS of the will is above the maximum"));
+    }
+    if will.retain && announced.retain_available == Some(0) {
+        return Err(TurnedAway(reason::RETAIN_UNSUPPORTED, "retained messages are not available"));
+    }
     topic::check_name(&will.topic, shared.topics()).map_err(|bad| TurnedAway(reason::TOPIC_INVALID, bad.0))?;
     // A copy, so that a will does not keep the whole CONNECT alive.
     will.payload = Bytes::copy_from_slice(&will.payload);
@@ -189,6 +216,16 @@ fn check_will(shared: &Shared, principal: &Principal, connect: &mut Connect) -> 
     match shared.rights.borrow().allow(Action::Will, names, &will.topic) {
         true => Ok(()),
         false => Err(TurnedAway(reason::NOT_AUTHORISED, "no rule allows this will")),
+    }
+}
+
+/// A client that cannot take our CONNACK is told so before it takes a session over (MQTT 5.0, 3.1.2.11.4).
+fn check_room(shared: &Shared, connect: &Connect, assigned: bool) -> Result<(), TurnedAway> {
+    let ears = Ears::of(connect);
+    let ack = Packet::ConnAck(Box::new(welcome(shared, connect, true, assigned)));
+    match ears.bytes_max == usize::MAX || encode_within(&ack, ears.version, ears.bytes_max, &mut BytesMut::new()) {
+        true => Ok(()),
+        false => Err(TurnedAway(reason::TOO_LARGE, "CONNACK is over the client's maximum packet size")),
     }
 }
 

@@ -4,7 +4,9 @@
 //! Invariants: its socket is closed and the backend's end seen before the same client id connects again; nothing that
 //! the backend sends waits in the socket while the owner polls [`Link::turn`]; no packet over the limit is held.
 
-use crate::codec::{Ack, Connect, Packet, Properties, QoS, Version, decode, encode, publish_head, reason};
+use crate::codec::{
+    Ack, Connect, Packet, Properties, Publish, QoS, Version, decode, encode, encode_publish, publish_head, reason,
+};
 use bytes::{Buf, Bytes, BytesMut};
 use std::io;
 use std::net::SocketAddr;
@@ -22,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const KEEP_ALIVE_S: u16 = u16::MAX;
 /// Room for one read, in bytes.
 const READ_BYTES: usize = 4 * 1024;
+/// The same while each read fills it.
+const READ_BYTES_MAX: usize = 64 * 1024;
 
 /// What kind of broker is behind the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +114,8 @@ pub(crate) struct Link {
     stream: TcpStream,
     version: Version,
     incoming: BytesMut,
+    /// Room for the next read, in bytes.
+    appetite: usize,
     out: BytesMut,
     /// Bytes of a packet over the limit that are still to be thrown away.
     skipping: usize,
@@ -139,6 +145,7 @@ impl Link {
             stream,
             version: hello.version,
             incoming: BytesMut::new(),
+            appetite: READ_BYTES,
             out: BytesMut::new(),
             skipping: 0,
             keeps: hello.memory != Memory::None,
@@ -160,6 +167,11 @@ impl Link {
         encode(packet, self.version, &mut self.out);
     }
 
+    /// A publish for rumqttd, which speaks 3.1.1.
+    pub(crate) fn push_publish(&mut self, publish: &Publish) {
+        encode_publish(publish, &mut self.out);
+    }
+
     /// How many publishes the backend takes unacknowledged (MQTT 5.0, 3.2.2.3.3).
     pub(crate) fn window(&self) -> usize {
         self.announced.receive_max.unwrap_or(u16::MAX).into()
@@ -176,19 +188,47 @@ impl Link {
             if let Some(packet) = self.take()? {
                 return Ok(packet);
             }
-            self.incoming.reserve(READ_BYTES);
-            let (mut reader, mut writer) = self.stream.split();
-            tokio::select! {
-                read = reader.read_buf(&mut self.incoming) => {
-                    if read? == 0 {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
-                    }
-                    // rumqttd leaves Nagle's algorithm on; without this its next small packet waits for our delayed ack.
-                    rustix::net::sockopt::set_tcp_quickack(&self.stream, true)?;
-                }
-                written = writer.write_buf(&mut self.out), if !self.out.is_empty() => { written?; }
+            self.step().await?;
+        }
+    }
+
+    /// The same, but when `room_at` bytes or more waited and fewer do now it says so with `None`.
+    pub(crate) async fn turn_or_room(&mut self, room_at: usize) -> io::Result<Option<Packet>> {
+        let full = self.out.len() >= room_at;
+        loop {
+            if let Some(packet) = self.take()? {
+                return Ok(Some(packet));
+            }
+            self.step().await?;
+            if full && self.out.len() < room_at {
+                return Ok(None);
             }
         }
+    }
+
+    /// A packet that is there already.
+    pub(crate) fn ready(&mut self) -> io::Result<Option<Packet>> {
+        self.take()
+    }
+
+    /// One read or write.
+    async fn step(&mut self) -> io::Result<()> {
+        self.incoming.reserve(self.appetite);
+        let (mut reader, mut writer) = self.stream.split();
+        tokio::select! {
+            read = reader.read_buf(&mut self.incoming) => {
+                let bytes = read?;
+                if bytes == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                let wanted = if bytes >= self.appetite { self.appetite * 4 } else { bytes.next_power_of_two() };
+                self.appetite = wanted.clamp(READ_BYTES, READ_BYTES_MAX);
+                // rumqttd leaves Nagle's algorithm on; without this its next small packet waits for our delayed ack.
+                rustix::net::sockopt::set_tcp_quickack(&self.stream, true)?;
+            }
+            written = writer.write_buf(&mut self.out), if !self.out.is_empty() => { written?; }
+        }
+        Ok(())
     }
 
     fn take(&mut self) -> io::Result<Option<Packet>> {

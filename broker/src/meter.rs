@@ -3,6 +3,7 @@
 //! Invariants: what was counted is given back when its guard is dropped; no lock is held over a wait; the tables of
 //! addresses and identities are bounded, and those who do not fit share one entry.
 
+use crate::backend::Brought;
 use crate::config::DoorLimits;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -58,6 +59,8 @@ pub(crate) struct Scope {
     connects: Rate,
     messages: Rate,
     bytes: Rate,
+    /// New names for rumqttd, of an identity.
+    brought: Brought,
 }
 
 impl Scope {
@@ -69,6 +72,7 @@ impl Scope {
             connects: Rate::new(connects_per_s),
             messages: Rate::new(messages_per_s),
             bytes: Rate::new(bytes_per_s),
+            brought: Brought::default(),
         })
     }
 
@@ -254,6 +258,13 @@ pub(crate) struct Usage {
     all: Arc<Scope>,
     _seats: Vec<Seat>,
     subscriptions: usize,
+}
+
+impl Usage {
+    /// What the identity of the connection brought to rumqttd.
+    pub(crate) fn brought(&self) -> &Brought {
+        &self.identity.brought
+    }
 }
 
 impl Drop for Usage {

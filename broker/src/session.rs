@@ -14,6 +14,8 @@ use tidegate_schemas::{DeviceId, JobId};
 const DONE_MAX: usize = 256;
 /// Devices whose outcomes one session follows: more than one only for `local`.
 const FEEDS_MAX: usize = 256;
+/// Identifiers that are taken for free at once: less than there are, since those given meanwhile come round again.
+const FREE_MAX: u16 = 30_000;
 /// Outcomes that a feed remembers to have sent at QoS 0.
 const SENT_MAX: usize = 4_096;
 
@@ -25,8 +27,10 @@ pub(crate) struct Session {
     /// Packet ids of QoS 2 publishes that were taken and not released.
     pub(crate) received: BTreeSet<u16>,
     /// Sent at QoS 1 or 2 and not acknowledged, oldest first.
-    pub(crate) inflight: VecDeque<Sent>,
+    pub(crate) inflight: Inflight,
     last_id: u16,
+    /// How many identifiers after the last one are known to be free.
+    free: u16,
     pub(crate) feeds: Feeds,
     /// Whether the backend remembers something of it.
     pub(crate) remembered: bool,
@@ -73,6 +77,76 @@ pub(crate) struct Sent {
     pub(crate) what: What,
 }
 
+/// What was sent at QoS 1 or 2 and is not acknowledged, oldest first, with its bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Inflight {
+    sent: VecDeque<Sent>,
+    bytes: usize,
+}
+
+impl Inflight {
+    pub(crate) fn len(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// Bytes of topics and payloads.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Sent> {
+        self.sent.iter()
+    }
+
+    pub(crate) fn push(&mut self, sent: Sent) {
+        self.bytes += sent.bytes();
+        self.sent.push_back(sent);
+    }
+
+    /// Takes out the first that is meant.
+    pub(crate) fn take(&mut self, is: impl Fn(&Sent) -> bool) -> Option<Sent> {
+        let at = self.sent.iter().position(is)?;
+        let sent = self.sent.remove(at)?;
+        self.bytes -= sent.bytes();
+        Some(sent)
+    }
+
+    /// The client has a QoS 2 message: only its identifier is kept. What it meant, if that is new.
+    pub(crate) fn release(&mut self, id: u16) -> Option<Option<What>> {
+        let sent = self.sent.iter_mut().find(|sent| sent.id == id && sent.qos == QoS::ExactlyOnce)?;
+        let what = (!sent.released).then(|| sent.what.clone());
+        self.bytes -= sent.payload.len();
+        (sent.released, sent.payload, sent.properties) = (true, Bytes::new(), None);
+        Some(what)
+    }
+
+    pub(crate) fn retain(&mut self, keep: impl Fn(&Sent) -> bool) {
+        self.sent.retain(keep);
+        self.bytes = self.sent.iter().map(Sent::bytes).sum();
+    }
+
+    /// The backend has forgotten what it sent.
+    fn forgotten(&mut self) {
+        for sent in &mut self.sent {
+            if let What::General { link_id, .. } = &mut sent.what {
+                *link_id = 0;
+            }
+        }
+    }
+
+    /// All of it, to be sorted anew.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Sent> + use<> {
+        self.bytes = 0;
+        std::mem::take(&mut self.sent).into_iter()
+    }
+}
+
+impl Sent {
+    fn bytes(&self) -> usize {
+        self.topic.len() + self.payload.len()
+    }
+}
+
 /// What an acknowledgement of a [`Sent`] means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum What {
@@ -89,11 +163,19 @@ impl Session {
         Self { slot, ..Self::default() }
     }
 
-    /// A packet id that nothing in flight has.
+    /// A packet id that nothing in flight has. What is in flight is looked through once in many thousand times: the
+    /// identifiers up to the next one in use stay free, since new ones are given only behind.
     pub(crate) fn next_id(&mut self) -> u16 {
         loop {
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            if self.inflight.iter().all(|sent| sent.id != self.last_id) {
+            if self.free > 0 {
+                self.free -= 1;
+                return self.last_id;
+            }
+            let away = self.inflight.iter().map(|sent| sent.id.wrapping_sub(self.last_id)).min();
+            if away != Some(0) {
+                // One less on the way over 0, which is no identifier.
+                self.free = away.map_or(FREE_MAX, |away| away.saturating_sub(2).min(FREE_MAX));
                 return self.last_id;
             }
         }
@@ -111,11 +193,7 @@ impl Session {
 
     /// The backend has forgotten what it sent: acknowledgements of it go nowhere.
     pub(crate) fn backend_forgot(&mut self) {
-        for sent in &mut self.inflight {
-            if let What::General { link_id, .. } = &mut sent.what {
-                *link_id = 0;
-            }
-        }
+        self.inflight.forgotten();
     }
 
     /// A device on whose answer topic the session listens.
@@ -221,6 +299,13 @@ impl Feeds {
         feed.sent.insert(job);
     }
 
+    /// What was sent did not reach the client, and comes again with the next list.
+    pub(crate) fn unsent(&mut self, device: &DeviceId, job: JobId) {
+        let feed = self.feed(device);
+        feed.sent.remove(&job);
+        feed.behind = true;
+    }
+
     pub(crate) fn acknowledged(&mut self, device: &DeviceId, job: JobId) {
         self.feed(device).sent.remove(&job);
         if self.done.len() >= DONE_MAX {
@@ -239,5 +324,32 @@ impl Feeds {
 
     pub(crate) fn pulled(&mut self, device: &DeviceId) {
         self.feed(device).pulling = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(id: u16) -> Sent {
+        let (topic, payload) = ("t".to_owned(), Bytes::from_static(b"four"));
+        Sent { id, qos: QoS::AtLeastOnce, topic, payload, properties: None, released: false, what: What::Frame }
+    }
+
+    #[test]
+    fn identifiers_in_use_are_not_given_twice_and_0_never() {
+        let mut session = Session::new(1);
+        let stuck = [1, 2, 7, 65_535];
+        for _ in 0..200_000 {
+            let id = session.next_id();
+            assert!(id != 0 && session.inflight.iter().all(|sent| sent.id != id), "{id} is in use");
+            session.inflight.push(sent(id));
+            // Most are acknowledged at once, some never.
+            if !stuck.contains(&id) {
+                session.inflight.take(|sent| sent.id == id);
+            }
+        }
+        assert_eq!(session.inflight.iter().map(|sent| sent.id).collect::<Vec<_>>(), stuck);
+        assert_eq!((session.inflight.len(), session.inflight.bytes()), (4, 20));
     }
 }

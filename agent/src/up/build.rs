@@ -15,6 +15,7 @@ use super::message::{BridgeFacts, Ears, Report, ToBridge};
 use super::notices::{Notices, listen};
 use super::onlookers::{Onlookers, is_page};
 use super::page::Page;
+use super::reloads::Reloads;
 use super::view::{View, gone};
 use super::watchdog::Watchdog;
 use crate::config::{Config, find_model};
@@ -276,6 +277,7 @@ fn view(config: &Config, recovered: &Recovered, stop: watch::Sender<bool>) -> Vi
         weakened: config.intake.as_ref().map(|broker| weakened(&broker.address)).unwrap_or_default(),
         intake_fault: None,
         certificates: Certificates::default(),
+        reloads: Reloads::default(),
         events: BTreeMap::new(),
         happenings: Happenings::default(),
         numbers_crossed: None,

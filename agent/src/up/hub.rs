@@ -145,6 +145,7 @@ impl Hub {
                 self.count();
                 self.tell();
                 self.tell_notices();
+                self.tell_reloads();
             }
             if Instant::now() >= save_at {
                 save_at = Instant::now() + SAVE_EVERY;

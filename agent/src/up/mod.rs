@@ -26,6 +26,7 @@ mod onlookers;
 mod page;
 mod perform;
 mod queue;
+mod reloads;
 mod view;
 mod watchdog;
 

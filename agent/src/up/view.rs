@@ -4,6 +4,7 @@ use super::certificates::Certificates;
 use super::gauges::Happenings;
 use super::hub::Hub;
 use super::message::{BridgeFacts, ToBridge};
+use super::reloads::Reloads;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -54,6 +55,8 @@ pub(super) struct View {
     pub(super) intake_fault: Option<String>,
     /// Ends of certificates.
     pub(super) certificates: Certificates,
+    /// What was announced of files that the door reads again.
+    pub(super) reloads: Reloads,
     /// Events so far, by kind.
     pub(super) events: BTreeMap<&'static str, u64>,
     /// What happened last, for the page.

@@ -10,6 +10,7 @@ mod link;
 mod operating;
 mod privacy;
 mod queues;
+mod reloads;
 mod restart;
 mod rights;
 mod support;

@@ -5,6 +5,8 @@
 //! as dead; whoever holds an [`Address`] hears when there is a new one.
 
 mod rumqttd;
+mod seen;
+mod trunk;
 mod watcher;
 
 use self::rumqttd::Running;
@@ -14,9 +16,11 @@ use crate::error::{DoorError, DoorFailure};
 use crate::link::{Address, Hello, Kind, Link, Login};
 use crate::stats::Counters;
 use bytes::Bytes;
+pub(crate) use seen::{Brought, Name, Seen};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
+pub(crate) use trunk::{Carried, Load, Trunk};
 use watcher::{Source, Watcher};
 
 /// Publishes that wait for the watching task.
@@ -46,6 +50,10 @@ pub(crate) enum StatementKind {
 pub(crate) struct Backend {
     pub(crate) kind: Kind,
     pub(crate) address: watch::Receiver<Address>,
+    /// What carries publishes to rumqttd; another broker gets each client's from a connection of its own.
+    pub(crate) trunk: Option<Trunk>,
+    /// The names that rumqttd has seen. What the door says of itself is not among them: its topics are few.
+    pub(crate) seen: Arc<Seen>,
     pub(crate) statements: mpsc::Sender<Statement>,
     pub(crate) failure: watch::Receiver<Option<DoorFailure>>,
 }
@@ -95,9 +103,11 @@ pub(crate) async fn start(
     let (address_tx, address) = watch::channel(address);
     let (failure_tx, failure) = watch::channel(None);
     let (statements, statements_rx) = mpsc::channel(STATEMENTS_MAX);
-    let watcher = Watcher::new(source, link, counters, address_tx, failure_tx);
+    let seen = Arc::<Seen>::default();
+    let watcher = Watcher::new(source, link, counters, (address_tx, failure_tx), Arc::clone(&seen));
     tokio::spawn(watcher.run(statements_rx));
-    Ok(Backend { kind, address, statements, failure })
+    let trunk = (kind == Kind::Rumqttd).then(|| Trunk::start(address.clone()));
+    Ok(Backend { kind, address, trunk, seen, statements, failure })
 }
 
 /// How the watching connection greets a broker that is not ours: as MQTT 5, for the properties of wills.

@@ -2,7 +2,7 @@
 //! door itself has to say until the backend acknowledged it.
 
 use super::rumqttd::Running;
-use super::{Statement, StatementKind, hello};
+use super::{Seen, Statement, StatementKind, hello};
 use crate::codec::{Ack, Packet, Properties, Publish, QoS, reason};
 use crate::error::DoorFailure;
 use crate::link::{Address, Kind, Link};
@@ -47,6 +47,7 @@ pub(super) struct Watcher {
     counters: Arc<Counters>,
     address: watch::Sender<Address>,
     failure: watch::Sender<Option<DoorFailure>>,
+    seen: Arc<Seen>,
     states: BTreeMap<String, Bytes>,
     unacked: VecDeque<Said>,
     next_id: u16,
@@ -67,8 +68,8 @@ impl Watcher {
         source: Source,
         link: Option<Link>,
         counters: Arc<Counters>,
-        address: watch::Sender<Address>,
-        failure: watch::Sender<Option<DoorFailure>>,
+        (address, failure): (watch::Sender<Address>, watch::Sender<Option<DoorFailure>>),
+        seen: Arc<Seen>,
     ) -> Self {
         Self {
             source,
@@ -76,6 +77,7 @@ impl Watcher {
             counters,
             address,
             failure,
+            seen,
             states: BTreeMap::new(),
             unacked: VecDeque::new(),
             next_id: 0,
@@ -214,6 +216,7 @@ impl Watcher {
             self.failure.send_replace(Some(failure.clone()));
         }
         self.link = None;
+        self.seen.forget();
         let Ok((running, link)) = Running::start(connections_max).await else {
             self.failure.send_replace(Some(failure));
             return false;

@@ -18,6 +18,38 @@ pub(crate) fn encode(packet: &Packet, version: Version, out: &mut BytesMut) {
     out.put_slice(payload);
 }
 
+/// Appends one packet that is at most `bytes_max` long; a reason string that would make it longer is left out (MQTT 5.0,
+/// 3.2.2.3.9, 3.4.2.2.2, 3.14.2.2.3). Says whether it fits; else nothing is appended.
+pub(crate) fn encode_within(packet: &Packet, version: Version, bytes_max: usize, out: &mut BytesMut) -> bool {
+    let before = out.len();
+    encode(packet, version, out);
+    if out.len() - before <= bytes_max {
+        return true;
+    }
+    out.truncate(before);
+    let Some(shorter) = without_reason_string(packet) else { return false };
+    encode(&shorter, version, out);
+    let fits = out.len() - before <= bytes_max;
+    if !fits {
+        out.truncate(before);
+    }
+    fits
+}
+
+/// The packet without its reason string, if it has one.
+fn without_reason_string(packet: &Packet) -> Option<Packet> {
+    let mut packet = packet.clone();
+    let string = match &mut packet {
+        Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubRel(ack) | Packet::PubComp(ack) => {
+            &mut ack.reason_string
+        }
+        Packet::ConnAck(ack) => &mut ack.properties.reason_string,
+        Packet::Disconnect { properties, .. } => &mut properties.reason_string,
+        _ => return None,
+    };
+    string.take().map(|_| packet)
+}
+
 /// The packets that make up most of all traffic, without a buffer of their own: acknowledgements without a reason, and
 /// publishes of 3.1.1. Says whether it was one.
 fn encode_short(packet: &Packet, version: Version, out: &mut BytesMut) -> bool {
@@ -27,13 +59,7 @@ fn encode_short(packet: &Packet, version: Version, out: &mut BytesMut) -> bool {
         Packet::PubRel(ack) => (0x62, ack),
         Packet::PubComp(ack) => (0x70, ack),
         Packet::Publish(publish) if version == Version::V4 => {
-            let id_bytes = if publish.qos == QoS::AtMostOnce { 0 } else { 2 };
-            let bytes = 2 + publish.topic.len() + id_bytes + publish.payload.len();
-            out.reserve(5 + bytes);
-            out.put_u8(first_of(publish));
-            write_varint(out, u32::try_from(bytes).unwrap_or(u32::MAX));
-            write_publish(publish, version, out);
-            out.put_slice(&publish.payload);
+            encode_publish(publish, out);
             return true;
         }
         _ => return false,
@@ -44,6 +70,17 @@ fn encode_short(packet: &Packet, version: Version, out: &mut BytesMut) -> bool {
         out.put_slice(&[first, 2, high, low]);
     }
     short
+}
+
+/// Appends one PUBLISH of 3.1.1.
+pub(crate) fn encode_publish(publish: &Publish, out: &mut BytesMut) {
+    let id_bytes = if publish.qos == QoS::AtMostOnce { 0 } else { 2 };
+    let bytes = 2 + publish.topic.len() + id_bytes + publish.payload.len();
+    out.reserve(5 + bytes);
+    out.put_u8(first_of(publish));
+    write_varint(out, u32::try_from(bytes).unwrap_or(u32::MAX));
+    write_publish(publish, Version::V4, out);
+    out.put_slice(&publish.payload);
 }
 
 fn first_of(publish: &Publish) -> u8 {

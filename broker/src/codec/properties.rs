@@ -191,7 +191,6 @@ impl Properties {
         put_u16(w, 0x22, self.topic_alias_max);
         put_u8(w, 0x17, self.problem_wanted);
         put_text(w, 0x15, self.auth_method.as_deref());
-        put_text(w, 0x15, self.auth_method.as_deref());
         put_u32(w, 0x18, self.will_delay_s);
         put_text(w, 0x12, self.assigned_client_id.as_deref());
         put_u16(w, 0x13, self.server_keep_alive_s);

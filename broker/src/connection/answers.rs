@@ -5,6 +5,7 @@ use super::{Connection, End, Later, Pulled, Waiting};
 use crate::codec::{Ack, Packet, Properties, Publish, QoS, Version, reason};
 use crate::hall::Note;
 use crate::keeper::{Ephemeral, Outgoing};
+use crate::link::Kind;
 use crate::rights::answer_topic;
 use crate::session::{Sent, What};
 use crate::stats::count;
@@ -31,9 +32,13 @@ pub(super) fn publish(sent: &Sent) -> Publish {
 }
 
 impl Connection {
-    /// How many more QoS 1 and 2 publishes the client takes now.
+    /// How many more QoS 1 and 2 publishes the client takes now: none when too many or too many bytes are in flight.
     fn room(&self) -> usize {
-        self.client.receive_max.saturating_sub(self.session.inflight.len())
+        let inflight = &self.session.inflight;
+        if inflight.bytes() > self.shared.limits.outgoing_bytes_max {
+            return 0;
+        }
+        self.client.receive_max.saturating_sub(inflight.len())
     }
 
     pub(super) fn note(&mut self, note: Note) -> Result<(), End> {
@@ -105,7 +110,7 @@ impl Connection {
         let sent = Sent { id, qos, topic, payload, properties, released: false, what };
         let packet = Packet::Publish(Box::new(publish(&sent)));
         if qos != QoS::AtMostOnce {
-            self.session.inflight.push_back(sent);
+            self.session.inflight.push(sent);
         }
         self.send(&packet)
     }
@@ -143,6 +148,22 @@ impl Connection {
         }
         let said = properties.map_or(0, Properties::encoded_bytes);
         payload.len() + topic.len() + said + PUBLISH_FRAMING_BYTES <= max
+    }
+
+    /// What is in flight from an earlier connection may be over what this one takes (MQTT 5.0, 3.1.2.11.4): a message
+    /// counts as delivered, an outcome comes again from the store, as it is due to one who takes so little.
+    pub(super) fn drop_what_does_not_fit(&mut self) {
+        for sent in self.session.inflight.drain() {
+            if sent.released || self.fits(&sent.topic, &sent.payload, sent.properties.as_deref()) {
+                self.session.inflight.push(sent);
+                continue;
+            }
+            match &sent.what {
+                What::Outcome { device, job } => self.session.feeds.unsent(device, *job),
+                what => self.meant(what, sent.qos, reason::SUCCESS),
+            }
+            count(&self.shared.counters.dropped_frames);
+        }
     }
 
     /// An outcome that just arose.
@@ -211,8 +232,8 @@ impl Connection {
     }
 
     fn end_inflight(&mut self, id: u16, qos: QoS, code: u8) {
-        let at = self.session.inflight.iter().position(|sent| sent.id == id && sent.qos == qos && !sent.released);
-        if let Some(sent) = at.and_then(|at| self.session.inflight.remove(at)) {
+        let ended = self.session.inflight.take(|sent| sent.id == id && sent.qos == qos && !sent.released);
+        if let Some(sent) = ended {
             self.meant(&sent.what, qos, code);
         }
     }
@@ -223,19 +244,16 @@ impl Connection {
             self.end_inflight(ack.id, QoS::ExactlyOnce, ack.reason);
             return Ok(());
         }
-        let sent = self.session.inflight.iter_mut().find(|sent| sent.id == ack.id && sent.qos == QoS::ExactlyOnce);
-        let Some(sent) = sent else {
+        let Some(what) = self.session.inflight.release(ack.id) else {
             return self.send(&Packet::PubRel(Ack { reason: reason::ID_NOT_FOUND, ..Ack::success(ack.id) }));
         };
-        let what = (!sent.released).then(|| sent.what.clone());
-        (sent.released, sent.payload, sent.properties) = (true, Bytes::new(), None);
         what.iter().for_each(|what| self.meant(what, QoS::ExactlyOnce, reason::SUCCESS));
         self.send(&Packet::PubRel(Ack::success(ack.id)))
     }
 
     /// PUBCOMP of the client: the packet id is free.
     pub(super) fn completed(&mut self, id: u16) -> Result<(), End> {
-        self.session.inflight.retain(|sent| sent.id != id || !sent.released);
+        self.session.inflight.take(|sent| sent.id == id && sent.released);
         Ok(())
     }
 
@@ -282,6 +300,7 @@ impl Connection {
             if dup && self.is_under_way(link_id) {
                 return Ok(());
             }
+            let link_id = if self.takes_over() { self.general.taken_over(link_id) } else { link_id };
             return self.queue(Waiting { qos, topic, payload, properties, what: What::General { link_id, retain } });
         }
         if self.is_slow() || !self.fits(&topic, &payload, properties.as_deref()) {
@@ -289,6 +308,15 @@ impl Connection {
             return Ok(());
         }
         self.send_now(Waiting { qos, topic, payload, properties, what: What::General { link_id, retain } })
+    }
+
+    /// Whether a message is acknowledged to rumqttd when it is here, so that rumqttd's window of 100 is not filled by
+    /// the way to the client: in a session that ends with its connection nobody will ask for it again, and while little
+    /// waits. Else the client's acknowledgement is waited for, and its slowness is rumqttd's to hold.
+    fn takes_over(&self) -> bool {
+        self.shared.backend.kind == Kind::Rumqttd
+            && self.session.expiry.is_zero()
+            && self.waiting_bytes + self.out.len() < self.shared.limits.outgoing_bytes_max / 4
     }
 
     /// Whether the peer's version knows a packet size of its own.

@@ -44,6 +44,11 @@ impl Questions {
         self.known = filters;
     }
 
+    /// Whether something waits for the backend's word.
+    pub(super) fn is_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// Whether a packet id is taken.
     pub(super) fn has(&self, id: u16) -> bool {
         self.open.iter().any(|open| match open {

@@ -1,7 +1,7 @@
 //! How a connection ends: why, what the client is told, what becomes of will and session.
 
 use super::{BUFFER_KEEP_BYTES, Connection};
-use crate::codec::{Malformed, Packet, Properties, QoS, Version, encode, reason};
+use crate::codec::{Malformed, Packet, Properties, QoS, Version, encode_within, reason};
 use crate::hall::{Detach, Mail, Notice};
 use crate::link::Kind;
 use bytes::BytesMut;
@@ -89,7 +89,7 @@ impl Connection {
         if let (Version::V5, Some((code, what))) = (self.client.version, end.words()) {
             let properties = Properties { reason_string: Some(what.to_owned()), ..Properties::default() };
             let packet = Packet::Disconnect { reason: code, properties: Box::new(properties) };
-            encode(&packet, Version::V5, &mut self.out);
+            encode_within(&packet, Version::V5, self.client.packet_bytes_max, &mut self.out);
         }
         if end != End::Closed {
             // The client may be gone; it had its chance.

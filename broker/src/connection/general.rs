@@ -1,10 +1,11 @@
 //! The general traffic of one client: its loopback connection, opened when first needed, renewed when the backend was
-//! replaced.
+//! replaced. Publishes to rumqttd go through the trunk instead.
 //!
-//! Invariants: a publish stays with the session until the backend acknowledged it; rumqttd gets acknowledgements in its
-//! own order, whatever order the client's came in; SUBACK and UNSUBACK follow the backend's.
+//! Invariants: a publish stays with session or trunk until the backend acknowledged it; rumqttd gets acknowledgements in
+//! its own order, whatever order the client's came in; SUBACK and UNSUBACK follow the backend's.
 
 use super::asked::{Asked, Questions};
+use crate::backend::{Backend, Carried, Load, Trunk};
 use crate::codec::{Ack, Filter, Packet, Properties, Publish, QoS, reason};
 use crate::link::{Address, Hello, Kind, Link, Memory};
 use crate::session::Session;
@@ -53,6 +54,13 @@ pub(super) enum Arrival {
 
 pub(super) struct General {
     kind: Kind,
+    /// Carries publishes, if the backend is rumqttd.
+    trunk: Option<Trunk>,
+    load: Load,
+    /// Publishes that came after a SUBSCRIBE or UNSUBSCRIBE which rumqttd has not answered: they go another way, and
+    /// must not overtake it.
+    held: Vec<Carried>,
+    bytes_max: usize,
     state: State,
     address: watch::Receiver<Address>,
     hello: Hello,
@@ -70,11 +78,16 @@ pub(super) struct General {
 }
 
 impl General {
-    pub(super) fn new(kind: Kind, address: watch::Receiver<Address>, hello: Hello, upstream: Upstream) -> Self {
+    /// `bytes_max` is what the backend may not have taken before the client is not read any more.
+    pub(super) fn new(backend: &Backend, hello: Hello, upstream: Upstream, bytes_max: usize) -> Self {
         Self {
-            kind,
+            kind: backend.kind,
+            trunk: backend.trunk.clone(),
+            load: Load::new(bytes_max),
+            held: Vec::new(),
+            bytes_max,
             state: State::Idle,
-            address,
+            address: backend.address.clone(),
             hello,
             questions: Questions::default(),
             upstream,
@@ -93,7 +106,7 @@ impl General {
     /// Bytes that the backend has not taken.
     pub(super) fn waiting_bytes(&self) -> usize {
         let link = if let State::Up(link) = &self.state { link.waiting_bytes() } else { 0 };
-        self.backlog_bytes + link
+        self.backlog_bytes + link + self.load.bytes()
     }
 
     /// Opens the connection for a session that the backend knows from before.
@@ -125,9 +138,8 @@ impl General {
 
     /// Keeps for later what is not rebuilt at every opening: QoS 0 publishes only.
     fn keep(&mut self, packet: Packet) {
-        if let Packet::Publish(publish) = &packet
-            && publish.qos == QoS::AtMostOnce
-        {
+        let Packet::Publish(publish) = &packet else { return };
+        if publish.qos == QoS::AtMostOnce {
             self.backlog_bytes += publish.payload.len() + publish.topic.len();
             self.backlog.push(packet);
         }
@@ -135,19 +147,24 @@ impl General {
 
     /// Passes a publish on; resolves when the backend acknowledged it, at once for QoS 0.
     pub(super) fn publish(&mut self, mut publish: Publish) -> oneshot::Receiver<Taken> {
+        if let Some(trunk) = &self.trunk {
+            (publish.properties, publish.dup) = (Properties::default(), false);
+            publish.qos = publish.qos.min(QoS::AtLeastOnce);
+            let (carried, receiver) = Carried::new(publish, &self.load);
+            if self.questions.is_open() {
+                self.held.push(carried)
+            } else {
+                trunk.put(carried)
+            }
+            return receiver;
+        }
         let (done, receiver) = oneshot::channel();
-        publish.properties = match self.kind {
-            Kind::Rumqttd => Properties::default(),
-            Kind::Whole => publish.properties.of_message(),
-        };
+        publish.properties = publish.properties.of_message();
         if publish.qos == QoS::AtMostOnce {
             publish.dup = false;
             // The receiver is not waited for at QoS 0.
             self.push(Packet::Publish(Box::new(publish)));
             return receiver;
-        }
-        if self.kind == Kind::Rumqttd {
-            publish.qos = QoS::AtLeastOnce;
         }
         if let Some(unacked) = self.upstream.repeated(&publish) {
             unacked.done = Some(done);
@@ -162,6 +179,13 @@ impl General {
         }
         self.pump();
         receiver
+    }
+
+    /// Passes on what waited for the answer to a question.
+    fn let_go(&mut self) {
+        if let Some(trunk) = &self.trunk {
+            self.held.drain(..).for_each(|carried| trunk.put(carried));
+        }
     }
 
     /// Sends the publishes that the backend's window has room for.
@@ -222,10 +246,16 @@ impl General {
         }
     }
 
+    /// The door answers for it from now on; its packet id means nothing any more.
+    pub(super) fn taken_over(&mut self, link_id: u16) -> u16 {
+        self.acknowledge(link_id, QoS::AtLeastOnce, reason::SUCCESS);
+        0
+    }
+
     /// The next thing that the backend brings. May be dropped at any await without loss.
     pub(super) async fn turn(&mut self) -> Arrival {
         match &mut self.state {
-            State::Idle => std::future::pending().await,
+            State::Idle => self.load.eased().await,
             State::Opening(opening) => match opening.await {
                 Ok(link) => return self.opened(Box::new(link)),
                 Err(_) => self.state = State::Broken,
@@ -233,11 +263,13 @@ impl General {
             State::Up(link) => {
                 let held = self.hold.unwrap_or_else(Instant::now);
                 let turned = tokio::select! {
-                    turned = link.turn() => Some(turned),
+                    turned = link.turn_or_room(self.bytes_max) => Some(turned),
                     () = sleep_until(held), if self.hold.is_some() => None,
+                    // There is room, as when the connection itself has it: the client may be read again.
+                    () = self.load.eased() => return Arrival::Nothing,
                 };
                 match turned {
-                    Some(Ok(packet)) => return self.arrived(packet),
+                    Some(Ok(packet)) => return packet.map_or(Arrival::Nothing, |packet| self.arrived(packet)),
                     Some(Err(_)) => (self.state, self.lost) = (State::Broken, true),
                     None => self.go_on(),
                 }
@@ -269,6 +301,9 @@ impl General {
             self.upstream.received.clear();
             let id = self.next_id();
             due = self.questions.again(id, &mut |packet| link.push(packet));
+            if !self.questions.is_open() {
+                self.let_go();
+            }
         } else {
             self.questions.repeat(&mut |packet| link.push(packet));
         }
@@ -317,7 +352,11 @@ impl General {
                 self.push(Packet::PubComp(Ack::success(ack.id)));
             }
             Packet::SubAck { id, codes } | Packet::UnsubAck { id, codes } => {
-                return Arrival::Acks(self.questions.answered(id, &codes));
+                let due = self.questions.answered(id, &codes);
+                if !self.questions.is_open() {
+                    self.let_go();
+                }
+                return Arrival::Acks(due);
             }
             Packet::Disconnect { reason, .. } => {
                 tracing::warn!(reason = format_args!("0x{reason:02x}"), "the backend ended a loopback connection");
@@ -356,13 +395,10 @@ impl General {
             self.opened(Box::new(link));
             self.go_on();
         }
+        self.let_go();
         if let State::Up(link) = self.state {
             link.close(expiry_s).await;
         }
-        match self.kind {
-            // The client sends again what was not acknowledged; rumqttd knows no repetition.
-            Kind::Rumqttd => Upstream::default(),
-            Kind::Whole => self.upstream.left(),
-        }
+        self.upstream.left()
     }
 }

@@ -9,13 +9,12 @@ mod batch;
 mod end;
 mod general;
 pub(crate) mod publish;
+mod resume;
 mod subscribe;
 
-use crate::backend::client_name;
-use crate::codec::{Ack, Packet, Properties, Publish, QoS, Version, Will, decode, encode};
+use crate::codec::{Packet, Properties, QoS, Version, Will, decode, encode_within, reason};
 use crate::hall::{ConnId, Mail, Note, Notice};
 use crate::keeper::Outgoing;
-use crate::link::{Hello, Kind};
 use crate::meter::Usage;
 use crate::rights::Principal;
 use crate::session::Session;
@@ -37,10 +36,12 @@ use std::time::Duration;
 use tidegate_schemas::DeviceId;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Room for one read, in bytes: a small prompt and its topic.
 const READ_BYTES: usize = 1024;
+/// The same for a client that fills it each time.
+const READ_BYTES_MAX: usize = 16 * 1024;
 /// A read buffer above this is given back when it is empty.
 const BUFFER_KEEP_BYTES: usize = 4 * 1024;
 /// Pause while the disk is behind with what everybody sent: about one group of changes.
@@ -112,7 +113,13 @@ pub(crate) struct Connection {
     /// Whether it was not read; then it was not silent either.
     unread: bool,
     aliases: HashMap<u16, String>,
+    /// The last general topic that rumqttd was found to know.
+    last_topic: String,
     heard: Instant,
+    /// Room for the next read, in bytes.
+    appetite: usize,
+    /// Wakes it; set anew only when it is to wake earlier, since most waits end before.
+    timer: Pin<Box<Sleep>>,
 }
 
 /// What ended a wait.
@@ -137,8 +144,8 @@ impl Connection {
     ) -> Box<Self> {
         let Place { conn, mut session, notes, notice, stale, usage } = place;
         let upstream = std::mem::take(&mut session.upstream);
-        let hello = hello(shared.backend.kind, &client, &session);
-        let general = General::new(shared.backend.kind, shared.backend.address.clone(), hello, upstream);
+        let hello = resume::hello(shared.backend.kind, &client, &session);
+        let general = General::new(&shared.backend, hello, upstream, shared.limits.backend_bytes_max);
         Box::new(Self {
             shared,
             client,
@@ -160,7 +167,10 @@ impl Connection {
             paused: None,
             unread: false,
             aliases: HashMap::new(),
+            last_topic: String::new(),
             heard: Instant::now(),
+            appetite: READ_BYTES,
+            timer: Box::pin(sleep_until(Instant::now() + NO_KEEP_ALIVE)),
         })
     }
 
@@ -272,7 +282,10 @@ impl Connection {
         self.unread |= !may_read;
         let wake = self.paused.map_or(self.silent_at(), |until| until.min(self.silent_at()));
         let unwritten = !self.out.is_empty() || !self.flushed;
-        self.incoming.reserve(READ_BYTES);
+        self.incoming.reserve(self.appetite);
+        if self.timer.is_elapsed() || self.timer.deadline() > wake {
+            self.timer.as_mut().reset(wake);
+        }
         tokio::select! {
             read = reader.read_buf(&mut self.incoming), if may_read => Happening::Read(read),
             written = write(writer, &mut self.out), if unwritten => Happening::Written(written),
@@ -281,14 +294,19 @@ impl Connection {
             Some(settled) = self.settling.next(), if !self.settling.is_empty() => Happening::Settled(settled),
             Some(pulled) = self.pulls.next(), if !self.pulls.is_empty() => Happening::Pulled(pulled),
             arrival = self.general.turn() => Happening::Arrival(arrival),
-            () = sleep_until(wake) => Happening::Silence,
+            () = self.timer.as_mut() => Happening::Silence,
         }
     }
 
     fn happened(&mut self, happening: Happening) -> Result<(), End> {
         match happening {
             Happening::Read(Ok(0) | Err(_)) | Happening::Written(Err(_)) | Happening::Note(None) => Err(End::Closed),
-            Happening::Read(Ok(_)) => Ok(()),
+            Happening::Read(Ok(bytes)) => {
+                // What came at once comes at once again; one who says little keeps little.
+                let wanted = if bytes >= self.appetite { self.appetite * 4 } else { bytes.next_power_of_two() };
+                self.appetite = wanted.clamp(READ_BYTES, READ_BYTES_MAX);
+                Ok(())
+            }
             Happening::Written(Ok(())) => {
                 self.flushed = true;
                 Ok(())
@@ -346,7 +364,9 @@ impl Connection {
 
     /// Appends a packet to what the client has to read.
     fn send(&mut self, packet: &Packet) -> Result<(), End> {
-        encode(packet, self.client.version, &mut self.out);
+        if !encode_within(packet, self.client.version, self.client.packet_bytes_max, &mut self.out) {
+            return Err(End::Refused(reason::TOO_LARGE, "a packet for the client is over its maximum packet size"));
+        }
         self.flushed = false;
         let max = self.shared.limits.outgoing_bytes_max;
         if self.out.len() > max { Err(End::slow()) } else { Ok(()) }
@@ -359,41 +379,5 @@ impl Connection {
 
     fn tell_hall(&self, mail: Mail) -> bool {
         self.shared.hall.try_send(mail).is_ok()
-    }
-
-    fn resume(&mut self) {
-        self.session.feeds.resumed();
-        let sent: Vec<_> = self.session.inflight.iter().cloned().collect();
-        for sent in sent {
-            let packet = if sent.released {
-                Packet::PubRel(Ack::success(sent.id))
-            } else {
-                Packet::Publish(Box::new(Publish { dup: true, ..answers::publish(&sent) }))
-            };
-            if self.send(&packet).is_err() {
-                break;
-            }
-        }
-        self.shared.meters.subscribed(&mut self.usage, self.session.filters.len());
-        let kind = self.shared.backend.kind;
-        if self.client.present && self.session.remembered && (self.session.forwards() || kind == Kind::Whole) {
-            self.general.resume(subscribe::forwarded(kind, &self.session));
-        }
-    }
-}
-
-/// Who this client is to the backend.
-fn hello(kind: Kind, client: &Client, session: &Session) -> Hello {
-    let version = match kind {
-        Kind::Rumqttd => Version::V4,
-        Kind::Whole => client.version,
-    };
-    Hello {
-        client_id: client_name(kind, session.slot, &client.client_id),
-        version,
-        memory: general::memory(session),
-        expiry_s: u32::try_from(session.expiry.as_secs()).unwrap_or(u32::MAX),
-        receive_max: u16::try_from(client.receive_max).unwrap_or(u16::MAX).max(1),
-        packet_bytes_max: u32::try_from(client.packet_bytes_max).unwrap_or(u32::MAX),
     }
 }

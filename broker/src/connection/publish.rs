@@ -2,9 +2,11 @@
 //! takes them.
 
 use super::{Connection, End};
+use crate::backend::Name;
 use crate::codec::{Ack, Packet, Properties, Publish, QoS, Version, reason};
 use crate::hall::{Mail, Note};
 use crate::keeper::{Ephemeral, Forwarding, Submission, Verdict};
+use crate::link::Kind as LinkKind;
 use crate::rights::{Action, Names, Principal, Target, answer_topic};
 use crate::shared::Shared;
 use crate::stats::count;
@@ -217,7 +219,22 @@ impl Connection {
         if announced.qos_max.is_some_and(|max| publish.qos as u8 > max) {
             return Err(End::Refused(reason::QOS_UNSUPPORTED, "the QoS is above the announced maximum"));
         }
+        if !self.is_known(&publish.topic) {
+            return Err(End::Refused(reason::QUOTA, "rumqttd has seen as many topics as it may, this one is new"));
+        }
         self.forward_in(publish)
+    }
+
+    /// Whether rumqttd knows the topic, or has room for it. What was asked of last is most of what is asked.
+    fn is_known(&mut self, topic: &str) -> bool {
+        if self.shared.backend.kind != LinkKind::Rumqttd || self.last_topic == topic {
+            return true;
+        }
+        let known = self.shared.backend.seen.admit(Name::Topic, topic, self.usage.brought());
+        if known {
+            topic.clone_into(&mut self.last_topic);
+        }
+        known
     }
 
     fn forward_in(&mut self, publish: Publish) -> Result<(), End> {

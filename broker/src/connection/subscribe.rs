@@ -2,6 +2,7 @@
 
 use super::asked::Asked;
 use super::{Connection, End};
+use crate::backend::Name;
 use crate::codec::{Filter, Packet, Properties, QoS, Version, reason};
 use crate::hall::Mail;
 use crate::link::Kind;
@@ -106,6 +107,13 @@ impl Connection {
             return Err(reason::SHARED_UNSUPPORTED);
         }
         let Grant { reach, replies, forward } = self.granted(&asked.filter)?;
+        if forward && kind == Kind::Rumqttd {
+            let brought = self.usage.brought();
+            if !self.shared.backend.seen.admit(Name::Filter, &asked.filter, brought) {
+                tracing::warn!(who = %self.client.principal, peer = %self.client.peer, "a new filter is over the bound");
+                return Err(reason::QUOTA);
+            }
+        }
         let before = self.session.unsubscribe(&asked.filter);
         let filters = self.session.filters.len() + 1;
         let room = filters <= self.shared.limits.subscriptions_max;

@@ -20,11 +20,16 @@ impl Drop for Mosquitto {
 
 impl Mosquitto {
     pub(crate) async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// With more lines of configuration.
+    pub(crate) async fn start_with(more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let place = dir.path().display();
         let lines = format!(
-            "listener {} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {place}/\n",
+            "listener {} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {place}/\n{more}",
             addr.port()
         );
         std::fs::write(dir.path().join("config"), lines).unwrap();

@@ -4,7 +4,7 @@
 use super::bystander::Bystander;
 use super::peers::{Peer, Sections, topic};
 use super::pki::Pki;
-use super::socket::{PATIENCE, ends_in_reset};
+use super::socket::{PATIENCE, Socket, ends_in_reset};
 use super::wire::{self, Connect, Publish, Version, Will, first};
 use crate::probe::disk_dir;
 use crate::report::{Check, Common, finish};
@@ -27,6 +27,14 @@ const GROWTH_MB: f64 = 8.0;
 const AT_ONCE: usize = 32;
 /// Packets per connection, its CONNECT not counted.
 const PACKETS: usize = 25;
+/// How long the door may hold a connection: a takeover waits for what the old one has with the disk and the backend,
+/// and a CONNECT that waits for it has ten seconds; the rest is for a busy machine.
+const HELD_MAX: Duration = Duration::from_secs(45);
+/// What rumqttd keeps for each filter, in bytes, and some: filled before memory is read for the first time, since what
+/// is bounded and fills slowly is no leak.
+const KEPT_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of an attack's payload, in the mean.
+const PAYLOAD_BYTES: usize = 100;
 /// Connections before memory is read for the first time: threads, heaps and buffers are made by them.
 const WARM: usize = 2_000;
 /// How long memory may take to come back: sessions and sockets end by the clock.
@@ -56,6 +64,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let plain = Plain { to: peer.address, topics: topics()? };
     let tls = Cut { to: peer.second, config: pki.client(None)? };
     runtime.block_on(async {
+        fill(peer.address).await?;
         many(WARM, options.seed ^ 1, |seed| plain.clone().attack(seed)).await?;
         many(WARM / 10, options.seed ^ 2, |seed| tls.clone().attack(seed)).await
     })?;
@@ -100,6 +109,22 @@ where
         sent += ended.context("an attack panicked")??;
     }
     Ok(sent)
+}
+
+/// Fills what rumqttd keeps for the filters that the attacks use.
+async fn fill(to: SocketAddr) -> anyhow::Result<()> {
+    let mut socket = Socket::client(to, Version::V4, "fill").await?;
+    for filter in ["fuzz/a", "fuzz/+", "#"] {
+        socket.subscribe(filter, 0).await?;
+    }
+    drop(socket);
+    let mut socket = Socket::client(to, Version::V4, "filler").await?;
+    let payload = [b'x'; PAYLOAD_BYTES];
+    for _ in 0..KEPT_BYTES / PAYLOAD_BYTES / 100 {
+        socket.send(&Publish::lossy("fuzz/a", &payload).bytes(Version::V4).repeat(99)).await?;
+        socket.publish("fuzz/a", 1, &payload).await?;
+    }
+    Ok(())
 }
 
 /// Connects from one of many loopback addresses; the end of the connection is a reset.
@@ -158,7 +183,8 @@ impl Plain {
             let mut sink = [0; 4096];
             while matches!(reader.read(&mut sink).await, Ok(1..)) {}
         };
-        timeout(PATIENCE, async { tokio::join!(write, read) }).await.context("the door holds a connection")?;
+        let both = timeout(HELD_MAX, async { tokio::join!(write, read) }).await;
+        both.with_context(|| format!("the door holds the connection of seed {seed}"))?;
         Ok(PACKETS + 1)
     }
 
