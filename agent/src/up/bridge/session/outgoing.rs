@@ -2,13 +2,14 @@
 
 use super::{Cargo, Session, What, down, give_back};
 use crate::link::{Delivery, Down, Parcel, Retain};
+use crate::trace::hop;
 use crate::up::bridge::budget::Payer;
 use crate::up::bridge::feed::Item;
 use crate::up::bridge::shore::Shore;
 use bytes::Bytes;
 use std::time::Instant;
 use tidegate_schemas::{DeviceTopic, Escalation, Topic, encode};
-use tracing::warn;
+use tracing::{info, warn};
 
 impl Session {
     /// Publishes what fits: words and escalations first, then items.
@@ -43,8 +44,10 @@ impl Session {
         self.forward(item, shore)
     }
 
-    fn escalate(&mut self, escalation: Box<Escalation>, shore: &mut Shore) -> Result<bool, Down> {
+    fn escalate(&mut self, mut escalation: Box<Escalation>, shore: &mut Shore) -> Result<bool, Down> {
         let (job, attempt) = (escalation.job, escalation.attempt);
+        let came = escalation.prompt.traceparent.clone();
+        escalation.prompt.traceparent = came.as_ref().map(hop);
         let payload = encode(&*escalation);
         if payload.len() > self.payload_max {
             warn!(%job, bytes = payload.len(), max = self.payload_max, "an escalation is too large to publish");
@@ -56,12 +59,16 @@ impl Session {
             return Ok(true);
         }
         if !self.pace.admits(payload.len(), self.window.len(), Instant::now()) {
+            escalation.prompt.traceparent = came;
             self.waiting.push_front(escalation);
             return Ok(false);
         }
         let topic = Topic::device(&shore.origin, DeviceTopic::Escalate, &escalation.device).name();
         let expiry_s = escalation.expires_in_ms.map(expiry_seconds);
         let parcel = Parcel { expiry_s, ..Parcel::acknowledged(topic, payload) };
+        if let (Some(came), Some(trace)) = (came, &escalation.prompt.traceparent) {
+            info!(%job, attempt, %trace, parent = came.parent_id(), "an escalation goes over the link");
+        }
         self.send(parcel, What::Escalation(job, attempt), shore)?;
         Ok(true)
     }
