@@ -2,6 +2,9 @@
 
 #[path = "cli/certs.rs"]
 mod certs;
+#[cfg(test)]
+#[path = "cli/tree.rs"]
+mod tree;
 
 pub(crate) use certs::{CertsArgs, CertsCommand};
 
@@ -71,7 +74,10 @@ impl Command {
     /// Whether JSON was asked for: then a failure is JSON, too.
     pub(crate) fn json(&self) -> bool {
         match self {
-            Self::Up(_) | Self::Worker(_) | Self::Engine { .. } | Self::Calibrate(_) => false,
+            Self::Engine { .. } => false,
+            Self::Up(args) => args.json,
+            Self::Worker(args) => args.json,
+            Self::Calibrate(args) => args.json,
             Self::Ask(args) => args.json,
             Self::Status(args) => args.json,
             Self::Queue(args) => args.json,
@@ -102,6 +108,9 @@ pub(crate) struct UpArgs {
     /// Show text of devices' prompts on the page, in dead letters.
     #[arg(long)]
     pub(crate) reveal: bool,
+    /// Log JSON, one object per line, and say a failure as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Where a broker is and who we are to it.
@@ -147,6 +156,9 @@ pub(crate) struct WorkerArgs {
     /// MQTT client id; else one made of host name and process id.
     #[arg(long)]
     pub(crate) client_id: Option<String>,
+    /// Log JSON, one object per line, and say a failure as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Options of `ask`.
@@ -354,6 +366,9 @@ pub(crate) struct CalibrateArgs {
     /// Write the diagrams as an HTML page.
     #[arg(long, value_name = "FILE")]
     pub(crate) page: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// What to do with a configuration.

@@ -119,6 +119,7 @@ pub(crate) fn files(config: &Config) -> Vec<(&'static str, PathBuf)> {
         found.extend(trust.identity.iter().map(|own| ("the gateway's certificate", own.cert.clone())));
         found.extend(trust.ca.iter().map(|path| ("the broker's CA", path.clone())));
     }
+    found.extend(config.page.tls.iter().map(|tls| ("the page's certificate", tls.cert.clone())));
     found.sort();
     found.dedup();
     found
@@ -161,6 +162,19 @@ mod tests {
         assert_eq!(ending(0).nearness(6), Nearness::Over);
         assert_eq!(ending(400).sentence(0), "certificate x.crt is valid until 1971-02-05, 400 days");
         assert_eq!(ending(1).sentence(400 * DAY_MS as u64), "certificate x.crt ended on 1970-01-02");
+    }
+
+    #[test]
+    fn a_file_ends_with_the_first_of_its_certificates() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let ending = |year| {
+            let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+            params.not_after = rcgen::date_time_ymd(year, 2, 3);
+            params.self_signed(&key).unwrap().pem()
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), ending(2041) + &ending(2031)).unwrap();
+        assert_eq!(paper("certificate", file.path()).unwrap().until, Some(Until(1_927_843_200_000)));
     }
 
     #[test]

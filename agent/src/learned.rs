@@ -120,9 +120,15 @@ impl Learned {
             }
         }
         let file = File { v: VERSION, model_sha256: self.model_sha256.clone(), tasks: std::mem::take(&mut self.tasks) };
-        let bytes = serde_json::to_vec(&file).ok();
+        let written = serde_json::to_vec(&file);
         self.tasks = file.tasks;
-        Some((self.path.clone(), bytes?))
+        match written {
+            Ok(bytes) => Some((self.path.clone(), bytes)),
+            Err(error) => {
+                warn!(file = %self.path.display(), %error, "what was learned cannot be written as JSON, it is not saved");
+                None
+            }
+        }
     }
 }
 

@@ -23,12 +23,13 @@ mod runtime;
 mod schema;
 mod status;
 mod terminal;
+mod trace;
 mod trusted_time;
 mod up;
 mod worker;
 
 use clap::Parser;
-use cli::{Cli, Command, ConfigCommand};
+use cli::{Cli, Command, ConfigCommand, LogArgs};
 use failure::Failure;
 use std::process::ExitCode;
 
@@ -40,9 +41,10 @@ fn main() -> ExitCode {
         memory::settle();
     }
     let daemon = matches!(cli.command, Command::Up(_) | Command::Worker(_) | Command::Engine { .. });
-    log::start(&cli.log, if daemon { log::Voice::Daemon } else { log::Voice::Command });
-    tidegate_engine::child::hide_panics();
     let json = cli.command.json();
+    let voice = if daemon { log::Voice::Daemon } else { log::Voice::Command };
+    log::start(&LogArgs { log_json: cli.log.log_json || daemon && json, ..cli.log }, voice);
+    tidegate_engine::child::hide_panics();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -29,6 +29,19 @@ impl TraceParent {
     pub fn trace_id(&self) -> &str {
         &self.0[3..35]
     }
+
+    /// The id of the span that sent it.
+    #[must_use]
+    pub fn parent_id(&self) -> &str {
+        &self.0[36..52]
+    }
+
+    /// What a hop sends on: the same trace and flags, and the id of the hop's own span as the new parent (W3C Trace
+    /// Context 1, 3.4). Zero is no id; one is taken in its place.
+    #[must_use]
+    pub fn of_span(&self, span: u64) -> Self {
+        Self(format!("{}{:016x}{}", &self.0[..36], span.max(1), &self.0[52..]).into())
+    }
 }
 
 impl FromStr for TraceParent {
@@ -74,8 +87,19 @@ impl<'de> Deserialize<'de> for TraceParent {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hop_keeps_trace_and_flags_and_is_the_parent_of_the_next() {
+        let came: TraceParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap();
+        assert_eq!(came.parent_id(), "b7ad6b7169203331");
+        let sent = came.of_span(0xab);
+        assert_eq!(sent.as_str(), "00-0af7651916cd43dd8448eb211c80319c-00000000000000ab-01");
+        assert_eq!(sent.as_str().parse::<TraceParent>(), Ok(sent.clone()), "what is sent on is one again");
+        assert_eq!(came.of_span(0).parent_id(), "0000000000000001");
+    }
 
     #[test]
     fn only_what_the_recommendation_allows_is_taken() {

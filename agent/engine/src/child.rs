@@ -6,7 +6,7 @@
 
 use crate::batcher::Gone;
 use crate::confine::{Confinement, Part, confine_to};
-use crate::process::{Refused, harden, readable_within, take_stdout};
+use crate::process::{Refused, harden, load_unwinder, readable_within, take_stdout};
 use crate::protocol::{FrameError, FromEngine, Start, ToEngine, read_frame, write_frame};
 use crate::service::{Ended, ORDERS_MAX, Order, STACK_BYTES, serve};
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -75,6 +75,7 @@ pub fn run(config: ChildConfig) -> Result<(), ChildError> {
     // Libraries are opened before the confinement, which allows the model alone.
     #[cfg(feature = "dynamic-backends")]
     crate::backend::backend().map_err(ChildError::Fatal)?;
+    load_unwinder();
     tell(confine_to(&start.model_path));
     let (orders, inbox) = sync_channel(ORDERS_MAX);
     let (breaks, broken) = sync_channel(1);

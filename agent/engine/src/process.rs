@@ -31,6 +31,19 @@ pub(crate) fn harden() -> Result<(), Refused> {
     checked("death with the parent", die_with_parent())
 }
 
+/// Loads what the C library would look for when a thread ends by itself, as those of OpenMP do: behind the confinement it
+/// is not found any more, and the library says so on stderr and aborts the process. It stays loaded for good. A system
+/// without it (musl) needs none.
+#[allow(unsafe_code)]
+pub(crate) fn load_unwinder() {
+    // SAFETY: the name is a constant that ends in zero; the initialisers of libgcc have no conditions, and no other thread
+    // runs yet.
+    let loaded = unsafe { libc::dlopen(c"libgcc_s.so.1".as_ptr(), libc::RTLD_NOW) };
+    if loaded.is_null() {
+        tracing::debug!("libgcc_s.so.1 is not there");
+    }
+}
+
 /// Moves stdout to a descriptor of its own and points number 1 at stderr, so that no stray print of a library can stand
 /// between frames.
 #[allow(unsafe_code)]

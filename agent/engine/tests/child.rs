@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Model, run, system_run};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
@@ -30,7 +30,12 @@ impl Engine {
     }
 
     fn of(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        Self::with(command.stderr(Stdio::null()))
+    }
+
+    /// With its stderr as the command has it.
+    fn with(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdin = child.stdin.take();
         let mut stdout = child.stdout.take().unwrap();
         let (sender, messages) = channel();
@@ -112,6 +117,24 @@ fn pieces_make_up_the_answer() {
     // Random bytes: some are no characters, and the model ends when it happens to.
     assert!(pieces.contains(char::REPLACEMENT_CHARACTER), "{pieces}");
     assert_eq!(done.stop, if done.completion_tokens < 60 { Stop::End } else { Stop::MaxTokens });
+}
+
+/// Threads of OpenMP end by themselves when the engine's thread does; what that takes must be there behind the confinement.
+#[test]
+fn an_engine_of_several_threads_ends_without_a_word() {
+    let model = Model::tiny();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate-engine"));
+    let mut engine = Engine::with(command.envs(CHILD_ENV).stderr(Stdio::piped()));
+    let mut stderr = engine.child.stderr.take().unwrap();
+    engine.say(&ToEngine::Start(Start { threads: 2, ..model.start() }));
+    assert!(matches!(engine.next(), FromEngine::Ready { .. }));
+    engine.say(&ToEngine::Run(run(1, "hello", 8)));
+    assert!(matches!(engine.next(), FromEngine::Done(_)));
+    engine.say(&ToEngine::Stop);
+    let status = engine.ends();
+    let mut said = String::new();
+    stderr.read_to_string(&mut said).unwrap();
+    assert!(status.success() && said.is_empty(), "{status}: {said}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::config::{self, Config, find_model};
 use crate::failure::Failure;
 use crate::learned::write_synced;
 use crate::terminal::print;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -28,14 +29,21 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<(), Failure> {
     let sha256 = inspect(&model).map_err(Failure::other)?.sha256;
     let set = labels::gather(args, &config, &task, (&model, &sha256))?;
     let study = Study::of(&set).map_err(|why| Failure::other(format!("task {task}: {why}; nothing was written")))?;
-    print(&study.report(&set))?;
+    if !args.json {
+        print(&study.report(&set))?;
+    }
     if let Some(page) = &args.page {
         let text = page::html(&task, &set, &study);
         write_synced(page, text.as_bytes()).map_err(|e| Failure::other(format!("{}: {e}", page.display())))?;
     }
     let out = args.out.clone().unwrap_or_else(|| calibration::path_of(&model));
-    save(&out, &sha256, task, study.entry(&set))?;
-    print(&format!("written to {}\n", out.display()))
+    save(&out, &sha256, task.clone(), study.entry(&set))?;
+    print(&match args.json {
+        true => {
+            format!("{}\n", json!({ "task": task, "model_sha256": sha256, "written": out, "study": study.json(&set) }))
+        }
+        false => format!("written to {}\n", out.display()),
+    })
 }
 
 fn model(args: &CalibrateArgs, config: &Config) -> Result<PathBuf, Failure> {

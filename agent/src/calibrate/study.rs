@@ -2,6 +2,7 @@
 
 use super::labels::{Answer, Set};
 use crate::calibration::{self, Entry};
+use serde_json::{Value, json};
 use std::fmt::Write as _;
 use tidegate_core::Calibration;
 use tidegate_core::gain::Gain;
@@ -137,6 +138,32 @@ impl Study {
     }
 }
 
+impl Study {
+    /// The report for a script.
+    pub(super) fn json(&self, set: &Set) -> Value {
+        let signal = |(name, scores): (&str, Vec<f64>)| {
+            let verdicts: Vec<Verdict> = scores.iter().zip(&set.answers).map(|(s, a)| (*s, a.right)).collect();
+            let pairs = Self::pairs(set, &scores);
+            json!({ "signal": name, "risk_area": risk_area(&verdicts), "accuracy": deferral_area(&pairs),
+                "efficiency": routing_efficiency(&pairs) })
+        };
+        let rows: Vec<Verdict> = self.evidence.iter().map(|e| (e.0, e.1 == 1)).collect();
+        let promise = |level: f64| match guaranteed(&rows, level, SURE) {
+            Ok(found) => {
+                json!({ "wrong_at_most": level, "sure": SURE, "threshold": found.threshold, "kept": found.kept,
+                "rows": rows.len() })
+            }
+            Err(why) => json!({ "wrong_at_most": level, "sure": SURE, "error": why.to_string() }),
+        };
+        json!({ "data": set.name, "data_sha256": set.sha256, "answers": set.answers.len(),
+            "right": set.answers.iter().filter(|a| a.right).count(),
+            "calibration_error": calibration_error(&self.verdicts, BINS), "brier": brier(&self.verdicts),
+            "cloud_measured": set.answers.iter().all(|a| a.cloud.is_some()),
+            "signals": self.routers(set).into_iter().map(signal).collect::<Vec<_>>(),
+            "promises": LEVELS.map(promise) })
+    }
+}
+
 fn fit(set: &Set, used: impl Fn(usize) -> bool) -> Result<Calibration, String> {
     let row = |(index, answer): (usize, &Answer)| {
         let labelled = Labelled { features: answer.features?, right: answer.right, weight: 1.0 };
@@ -186,6 +213,9 @@ mod tests {
         for part in ["1000 labelled answers", "combined", "product", "wrong_at_most = 0.05", "cloud measured"] {
             assert!(report.contains(part), "{part} is not in\n{report}");
         }
+        let told = study.json(&set);
+        assert_eq!((&told["answers"], told["promises"].as_array().map(Vec::len)), (&json!(1_000), Some(3)), "{told}");
+        assert!(told["signals"][0]["signal"] == "combined" && told["brier"].is_number(), "{told}");
         let entry = study.entry(&set);
         assert_eq!((entry.rows, entry.evidence.len()), (1_000, 400));
         assert!(entry.gain.is_some());

@@ -129,7 +129,8 @@ async fn ask(
             EngineReport::Done(answer) => {
                 let Done { completion_tokens, decode_ms, .. } = *answer;
                 first.get_or_insert(begin.elapsed());
-                tokens += u64::from(completion_tokens);
+                // The time begins with the first token.
+                tokens += u64::from(completion_tokens.saturating_sub(1));
                 spent += Duration::from_millis(decode_ms);
                 done += 1;
                 again(child, done)?;

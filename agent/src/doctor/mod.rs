@@ -9,6 +9,7 @@ mod finding;
 mod machine;
 mod model;
 mod network;
+mod page;
 mod papers;
 mod speed;
 mod storage;
@@ -62,6 +63,7 @@ fn all(config: &Config, args: &DoctorArgs) -> Vec<Finding> {
     findings.extend(storage::all(config, running.is_some()));
     findings.extend(papers::all(config));
     findings.extend(network::all(config, running.is_some(), args.quick));
+    findings.extend(page::all(config, running.as_ref()));
     if !args.quick {
         findings.extend(canary::all(config, model.as_deref(), running.is_some()));
     }

@@ -49,6 +49,8 @@ fn secrets(config: &Config) -> Vec<PathBuf> {
         found.extend(broker.credentials.iter().map(|own| own.password_file.clone()));
     }
     found.extend(config.door.users.clone());
+    found.extend(config.page.tls.iter().map(|tls| tls.key.clone()));
+    found.extend(config.page.token_file.clone());
     found.sort();
     found.dedup();
     found

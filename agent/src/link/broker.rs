@@ -26,6 +26,9 @@ const PACKET_FRAMING_BYTES: usize = 4 * 1024;
 /// Publishes that wait for their acknowledgement inside rumqttc, at most: four times our own window, so that ours rules.
 const INFLIGHT_MAX: u16 = 256;
 
+/// How the standard library begins what it says of a name that it cannot resolve; it has no kind of error for that.
+const LOOKUP_FAILED: &str = "failed to lookup address information";
+
 /// Why a broker cannot be spoken to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
@@ -70,6 +73,12 @@ impl Address {
         let bare = self.host.trim_start_matches('[').trim_end_matches(']');
         let none = || io::Error::new(io::ErrorKind::NotFound, "it has no address");
         (bare, self.port).to_socket_addrs()?.next().map(drop).ok_or_else(none)
+    }
+
+    /// What is said of a connection that did not come to be because nobody knows the host; none if it is not that.
+    pub(crate) fn unresolved(&self, why: &str) -> Option<String> {
+        let rest = why.split_once(LOOKUP_FAILED)?.1;
+        Some(format!("the name {} does not resolve: {}", self.host, rest.trim_start_matches([':', ' '])))
     }
 
     /// The host, as it was written.
@@ -275,6 +284,15 @@ fn first_line(path: &Path) -> Result<String, LinkError> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_nobody_knows_is_told_as_such() {
+        let address: Address = "mqtts://nowhere.invalid".parse().unwrap();
+        let why = address.resolve().unwrap_err().to_string();
+        let words = address.unresolved(&format!("I/O: {why}")).unwrap();
+        assert!(words.starts_with("the name nowhere.invalid does not resolve: ") && words.len() > 45, "{words}");
+        assert_eq!(address.unresolved("I/O: Connection refused (os error 111)"), None);
+    }
 
     #[test]
     fn addresses() {

@@ -1,5 +1,6 @@
 //! Opens everything that a gateway needs, in the order in which a failure costs least, and wires it.
 
+use super::ailing::Ailing;
 use super::bridge::{Bridge, Feed, Wait};
 use super::certificates::{self, Certificates};
 use super::clock;
@@ -14,7 +15,7 @@ use super::judged::Judged;
 use super::message::{BridgeFacts, Ears, Report, ToBridge};
 use super::notices::{Notices, listen};
 use super::onlookers::{Onlookers, is_page};
-use super::page::Page;
+use super::page::{Page, Turned};
 use super::reloads::Reloads;
 use super::view::{View, gone};
 use super::watchdog::Watchdog;
@@ -82,7 +83,8 @@ pub(super) async fn build(config: &Config, stop: watch::Sender<bool>) -> Result<
     let supervisor = Supervisor::new(start(config, model_path.clone()), engine_orders, engine_reports);
     let desk = Desk { inputs, spool: spool.clone(), reaches: Reaches::of(config) };
     let mut tasks = vec![tokio::spawn(supervisor.run()), tokio::spawn(control.serve(desk.clone()))];
-    let page_faults = page(config, &desk, &reports, &mut tasks).await;
+    let turned = Arc::new(Turned::new());
+    let page_faults = page(config, &desk, (&reports, &turned), &mut tasks).await;
     listen(&spool, &reports);
     let files = crate::expiry::files(config);
     if !files.is_empty() {
@@ -101,6 +103,7 @@ pub(super) async fn build(config: &Config, stop: watch::Sender<bool>) -> Result<
     }
     let hands = Hands { spool, front, engine, bridge, reports };
     let mut hub = hub(config, (&model_path, &model), recovered, hands, stop);
+    hub.view.turned = turned;
     hub.view.faults.extend(page_faults);
     let hangup = signal(SignalKind::hangup()).map_err(|e| Failure::other(format!("SIGHUP cannot be received: {e}")))?;
     let ears = Ears { inputs: input_ear, reports: report_ear, engine: engine_ear, hangup };
@@ -111,7 +114,7 @@ pub(super) async fn build(config: &Config, stop: watch::Sender<bool>) -> Result<
 async fn page(
     config: &Config,
     desk: &Desk,
-    reports: &mpsc::UnboundedSender<Report>,
+    (reports, turned): (&mpsc::UnboundedSender<Report>, &Arc<Turned>),
     tasks: &mut Vec<tokio::task::JoinHandle<()>>,
 ) -> Vec<String> {
     let watched = Watched {
@@ -119,10 +122,11 @@ async fn page(
         data_dir: config.data_dir.clone(),
         free_bytes_min: config.spool.free_bytes_min,
         certificates: certificates(config),
+        turned: turned.clone(),
     };
     let (painter, views) = Painter::new(desk.inputs.clone(), reports.clone(), watched);
     tasks.push(tokio::spawn(painter.run()));
-    let (pages, faults) = Page::open(&config.page, desk, &views).await;
+    let (pages, faults) = Page::open(&config.page, desk, &views, turned).await;
     tasks.extend(pages.into_iter().map(|page| tokio::spawn(page.serve())));
     faults.iter().for_each(|fault| warn!(%fault, "the page is not served there"));
     faults
@@ -269,6 +273,9 @@ fn view(config: &Config, recovered: &Recovered, stop: watch::Sender<bool>) -> Vi
         model: None,
         counts: tidegate_spool::Counts::default(),
         misfits: 0,
+        data_dir: config.data_dir.clone(),
+        ailing: Ailing::default(),
+        turned: Arc::new(Turned::new()),
         faults: quarantined.into_iter().collect(),
         started: Instant::now(),
         draining: false,

@@ -65,8 +65,8 @@ fn told(found: &Value, accepted: Duration, total: Duration) -> Value {
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let count = |path: &str| found.pointer(path).and_then(Value::as_u64).unwrap_or(0);
     let (tokens, decode_ms) = (count("/usage/completion_tokens"), count("/timing/decode_ms"));
-    // Below some milliseconds the quotient says nothing.
-    let speed = (decode_ms >= 5).then(|| tokens as f64 * 1000.0 / decode_ms as f64);
+    // The time begins with the first token, and below some milliseconds the quotient says nothing.
+    let speed = (decode_ms >= 5).then(|| tokens.saturating_sub(1) as f64 * 1000.0 / decode_ms as f64);
     json!({ "accepted_ms": ms(accepted), "total_ms": ms(total), "route": found["route"], "model": found["model"],
         "decode_tokens_per_s": speed, "usage": found["usage"], "timing": found["timing"] })
 }

@@ -23,20 +23,29 @@ pub(super) struct Certificates {
     warned: BTreeMap<PathBuf, i64>,
 }
 
-/// Reads the files again and again, until nobody listens.
+/// Reads the files again and again, and when one of them ends, until nobody listens.
 pub(super) async fn watch(files: Vec<(&'static str, PathBuf)>, reports: mpsc::UnboundedSender<Report>) {
     loop {
         let files = files.clone();
         let look = move || files.iter().map(|(what, path)| paper(what, path)).collect::<Vec<_>>();
         let Ok(papers) = tokio::task::spawn_blocking(look).await else { return };
+        let wait = wait(&papers, trusted_time::now_ms());
         if reports.send(Report::Certificates(papers)).is_err() {
             return;
         }
         tokio::select! {
-            () = sleep(LOOK_EVERY) => {}
+            () = sleep(wait) => {}
             () = reports.closed() => return,
         }
     }
+}
+
+/// Until the files are read again: the first end that is still to come is not slept over.
+fn wait(papers: &[Result<Paper, String>], now_ms: u64) -> Duration {
+    let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
+    let ends = papers.iter().flatten().filter_map(|paper| paper.until);
+    let left = ends.filter_map(|until| u64::try_from(until.0.saturating_sub(now)).ok()).min();
+    left.map_or(LOOK_EVERY, |ms| LOOK_EVERY.min(Duration::from_millis(ms + 1)))
 }
 
 impl Certificates {
@@ -105,6 +114,19 @@ mod tests {
         assert_eq!(certificates.take(ending(100), day(77)).len(), 1);
         assert!(certificates.take(ending(300), day(77)).is_empty());
         assert_eq!(certificates.take(ending(300), day(290)).len(), 1, "a renewed one is warned of anew");
+    }
+
+    #[test]
+    fn an_end_is_not_slept_over() {
+        let hour_before = (DAY_MS - 3_600_000) as u64;
+        for (now_ms, expect) in [
+            (hour_before, LOOK_EVERY),
+            ((DAY_MS - 7) as u64, Duration::from_millis(8)),
+            (DAY_MS as u64 + 1, LOOK_EVERY),
+        ] {
+            assert_eq!(wait(&ending(1), now_ms), expect, "{now_ms}");
+        }
+        assert_eq!(wait(&[Err("gone".to_owned())], 0), LOOK_EVERY);
     }
 
     #[test]

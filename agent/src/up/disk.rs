@@ -31,7 +31,9 @@ impl Hub {
 
     /// A change is on disk or is not.
     pub(super) fn disk(&mut self, task: Task, result: Result<(), SpoolError>) {
-        if let Err(error @ (SpoolError::Poisoned(_) | SpoolError::Stopped)) = &result {
+        if let Err(error @ (SpoolError::Poisoned(_) | SpoolError::Stopped)) = &result
+            && !self.endures(error)
+        {
             return self.fail(Failure::storage(error));
         }
         match (task, result) {
@@ -39,7 +41,9 @@ impl Hub {
             (Task::Keep(job), Err(error)) => {
                 self.facts.remove(&job);
                 self.onlookers.gone(job);
-                self.step(Event::NotKept { job, why: error.to_string() });
+                let read_only = self.view.ailing.is_read_only();
+                let why = if read_only { "the disk is read-only".to_owned() } else { error.to_string() };
+                self.step(Event::NotKept { job, why });
             }
             (Task::Escalate(job), Ok(())) => self.step(Event::EscalationKept(job)),
             (Task::Escalate(job), Err(error)) => {
@@ -56,7 +60,10 @@ impl Hub {
             (Task::Release(job), Ok(()) | Err(SpoolError::Unknown(_))) => debug!(%job, "released"),
             (Task::Forward, _) => {}
             (task, Err(error)) => {
-                warn!(%error, "the disk refuses a change, it is tried again");
+                // Of a disk that is read-only it was said once.
+                if !self.view.ailing.is_read_only() {
+                    warn!(%error, "the disk refuses a change, it is tried again");
+                }
                 self.retries.push_back((Instant::now() + RETRY_AFTER, task));
             }
         }

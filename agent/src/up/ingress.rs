@@ -4,6 +4,7 @@ use super::crossing::Crossings;
 use super::message::{Input, Report};
 use super::onlookers::is_page;
 use crate::intake::Outcomes;
+use crate::trace::hop;
 use bytes::Bytes;
 use std::sync::Arc;
 use tidegate_broker::{Forwarding, Keeper, Kept, Outgoing, Submission, Verdict};
@@ -12,6 +13,7 @@ use tidegate_schemas::{
     decode_control, decode_prompt,
 };
 use tokio::sync::{mpsc, oneshot};
+use tracing::info;
 
 /// The door's way to the hub.
 pub(super) struct Ingress {
@@ -35,7 +37,8 @@ impl Keeper for Ingress {
             if is_page(&device) {
                 return not_for_clients(prompt.id, encoding);
             }
-            let prompt = Arc::new(with_trace(with_expiry(prompt, expiry_ms), traceparent.as_deref()));
+            let prompt = with_trace(with_expiry(prompt, expiry_ms), traceparent.as_deref());
+            let prompt = Arc::new(entered(prompt, &device));
             let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
             let ask = |reply| Input::Prompt { device, prompt, encoding, bytes, reply_to, reply };
             verdict(&inputs, encoding, ask).await
@@ -124,6 +127,14 @@ fn with_expiry(prompt: Prompt, expiry_ms: Option<u64>) -> Prompt {
 fn with_trace(prompt: Prompt, property: Option<&str>) -> Prompt {
     let traceparent = prompt.traceparent.clone().or_else(|| property?.parse().ok());
     Prompt { traceparent, ..prompt }
+}
+
+/// The door's hop of a trace: what came is told with the device, what goes on is ours.
+fn entered(prompt: Prompt, device: &DeviceId) -> Prompt {
+    let Some(came) = &prompt.traceparent else { return prompt };
+    let trace = hop(came);
+    info!(%device, %trace, parent = came.parent_id(), "a prompt came");
+    Prompt { traceparent: Some(trace), ..prompt }
 }
 
 /// The refusal of a payload that is no message, written as the payload seems to be, else as JSON.

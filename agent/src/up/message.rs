@@ -151,6 +151,8 @@ pub(super) struct BridgeFacts {
     pub(super) version: &'static str,
     /// Why a broker refuses us, until one takes us again.
     pub(super) refused: Option<String>,
+    /// Why the last connection ended or did not come to be, until one does.
+    pub(super) away: Option<String>,
     /// The bytes of the day, where they are limited.
     pub(super) budget: Option<Budget>,
 }

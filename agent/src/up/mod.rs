@@ -3,6 +3,7 @@
 //! The hub owns every decision and everything that belongs to open jobs; the shells (door, store, engine, bridge,
 //! control socket) translate between bytes and its events and commands, and know nothing of each other.
 
+mod ailing;
 mod bridge;
 mod build;
 mod canary;
@@ -31,6 +32,7 @@ mod view;
 mod watchdog;
 
 pub(crate) use model::signals;
+pub(crate) use page::token_fault;
 
 use crate::cli::UpArgs;
 use crate::failure::Failure;

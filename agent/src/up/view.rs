@@ -1,14 +1,18 @@
 //! What the gateway says about itself: retained state on both brokers, and the answer to `status`.
 
+use super::ailing::Ailing;
 use super::certificates::Certificates;
 use super::gauges::Happenings;
 use super::hub::Hub;
 use super::message::{BridgeFacts, ToBridge};
+use super::page::Turned;
 use super::reloads::Reloads;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate_core::Event;
 use tidegate_schemas::{
@@ -41,6 +45,12 @@ pub(super) struct View {
     pub(super) counts: Counts,
     /// Resolutions that did not fit their task.
     pub(super) misfits: u64,
+    /// Where the store lies.
+    pub(super) data_dir: PathBuf,
+    /// What ails the machine.
+    pub(super) ailing: Ailing,
+    /// Whom the page turned away.
+    pub(super) turned: Arc<Turned>,
     /// What was found broken at start.
     pub(super) faults: Vec<String>,
     pub(super) started: Instant,
@@ -74,7 +84,8 @@ impl View {
         let intake = self.intake_fault.iter().cloned();
         let bridge = self.bridge.refused.iter().map(|why| format!("the central broker refuses us: {why}"));
         let papers = self.certificates.faults();
-        self.faults.iter().cloned().chain(engine).chain(bridge).chain(intake).chain(papers).chain(door).collect()
+        let machine = self.faults.iter().cloned().chain(self.ailing.faults());
+        machine.chain(engine).chain(bridge).chain(intake).chain(papers).chain(door).collect()
     }
 
     fn health(&self, door: Vec<String>) -> Health {
@@ -230,6 +241,7 @@ impl Hub {
                 "throttled": door.throttled,
                 "backend_restarts": door.backend_restarts },
             "certificates": view.certificates.json(),
+            "page": { "turned_away": view.turned.json() },
             "tasks": view.tasks,
         })
     }

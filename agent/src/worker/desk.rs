@@ -2,6 +2,7 @@
 
 use crate::engine::{EngineCommand, EngineReport};
 use crate::schema::{self, Checker};
+use crate::trace::hop;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 use tidegate_core::knowledge::Knowledge;
@@ -91,13 +92,18 @@ impl Desk {
     }
 
     /// An escalation came, at most for so long.
-    pub(super) fn take(&mut self, escalation: Box<Escalation>, left: Option<Duration>) -> Taken {
+    pub(super) fn take(&mut self, mut escalation: Box<Escalation>, left: Option<Duration>) -> Taken {
         let key = (escalation.origin.clone(), escalation.job);
         if let Some(resolved) = self.resolved.get(&key) {
             return Taken::Resolved(resolved.clone());
         }
         if self.open.contains_key(&key) {
             return Taken::UnderWay;
+        }
+        if let Some(came) = &escalation.prompt.traceparent {
+            let trace = hop(came);
+            info!(origin = %key.0, job = %key.1, %trace, parent = came.parent_id(), "an escalation came");
+            escalation.prompt.traceparent = Some(trace);
         }
         self.runs += 1;
         let now = Instant::now();

@@ -74,6 +74,7 @@ pub(crate) async fn run(args: &WorkerArgs) -> Result<(), Failure> {
             }
         };
         let End::Lost(why) = end else { break };
+        let why = broker.address.unresolved(&why).unwrap_or(why);
         let wait = backoff.next();
         warn!(broker = %broker.address, %why, wait_ms = wait.as_millis(), "the central broker is not there");
         tokio::select! {

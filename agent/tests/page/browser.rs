@@ -1,6 +1,6 @@
-//! The page as a person has it: a prompt, its answer, a link that is cut, a dead letter, a phone, a keyboard, the dark.
+//! The page as a person has it: a prompt, its answer, a link that is cut, a dead letter.
 
-use crate::support::{Central, Proxy, Setup, slow_model, until};
+use crate::support::{Central, Proxy, Setup, slow_model};
 use crate::webdriver::Browser;
 use crate::{SPELL, poison};
 
@@ -48,12 +48,12 @@ fn a_person_asks_sees_the_link_fall_and_tries_a_dead_letter_again() {
     browser.until_text("#dead-status", |text| text.contains("tried again"));
     device.answer("p-1-r1");
     browser.until_text("#dead", |text| text == "none");
-    usable(&browser);
+    named(&browser);
     foreign(&browser, gateway.page());
 }
 
-/// On a phone nothing is wider than the screen; with a keyboard and a reader everything has a name; the dark is dark.
-fn usable(browser: &Browser) {
+/// For a reader everything has a name, and what changes is told.
+fn named(browser: &Browser) {
     let nameless = browser.look(
         "return [...document.querySelectorAll('button, input, select, textarea')].filter(e => \
          !(e.labels && e.labels.length) && !e.getAttribute('aria-label') && !e.innerText).map(e => e.outerHTML)",
@@ -64,15 +64,6 @@ fn usable(browser: &Browser) {
     browser.look("document.querySelector('#ask-status').textContent = ''");
     browser.keys("#ask-input", "once more\u{e009}\u{e007}");
     browser.until_text("#ask-status", |text| text.starts_with("Answered"));
-    browser.resize(500, 900);
-    until("a page that fits a phone", || {
-        let wide = browser.look("return document.documentElement.scrollWidth - document.documentElement.clientWidth");
-        (wide.as_i64() == Some(0)).then_some(())
-    });
-    let dark = browser.look(
-        "return [...document.styleSheets[0].cssRules].some(r => r.media && r.media.mediaText.includes('prefers-color-scheme: dark'))",
-    );
-    assert_eq!(dark, true);
 }
 
 /// A page of somebody else, in the same browser, gets nothing and does nothing.

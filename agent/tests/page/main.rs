@@ -8,6 +8,8 @@ mod http;
 mod numbers;
 mod safety;
 mod trace;
+mod trouble;
+mod usable;
 mod webdriver;
 
 #[allow(dead_code, unused_imports, reason = "shared with the tests of the whole way")]

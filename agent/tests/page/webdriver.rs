@@ -84,9 +84,20 @@ impl Browser {
         assert!(typed.is_null(), "{selector}: {typed}");
     }
 
-    /// The size of the window.
-    pub(crate) fn resize(&self, width: u32, height: u32) {
-        self.command("POST", "/window/rect", &json!({ "width": width, "height": height }));
+    /// A command of the DevTools protocol (<https://chromedevtools.github.io/devtools-protocol/>), as chromedriver passes
+    /// it on: for what WebDriver cannot make a browser believe.
+    pub(crate) fn devtools(&self, cmd: &str, params: &Value) {
+        let done = self.command("POST", "/goog/cdp/execute", &json!({ "cmd": cmd, "params": params }));
+        assert!(done.get("error").is_none(), "{cmd}: {done}");
+    }
+
+    /// Presses and releases a key, wherever the focus is (W3C WebDriver 2, 15.4.2: U+E004 is Tab).
+    pub(crate) fn press(&self, key: char) {
+        let key = key.to_string();
+        let strokes = json!([{ "type": "keyDown", "value": key }, { "type": "keyUp", "value": key }]);
+        let pressed =
+            self.command("POST", "/actions", &json!({ "actions": [{ "type": "key", "id": "k", "actions": strokes }] }));
+        assert!(pressed.is_null(), "{pressed}");
     }
 
     /// A PNG of the window, in base64.

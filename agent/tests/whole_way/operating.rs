@@ -1,6 +1,6 @@
 //! What an operator runs and what a service manager hears: `doctor`, readiness, the watchdog, a store of a newer version.
 
-use crate::support::{Process, Setup, edge_model, free_port, run, tidegate, until};
+use crate::support::{Process, Setup, clock, edge_model, free_port, run, tidegate, until};
 use serde_json::Value;
 use std::fs;
 use std::net::TcpListener;
@@ -125,10 +125,7 @@ fn a_store_of_a_newer_version_is_refused_in_words_and_left_alone() {
 
 /// Shifts the clock of a command.
 fn at(time: &str, command: &mut std::process::Command) {
-    let folders = fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
-    let found = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|path| path.is_file());
-    let library = found.expect("libfaketime is missing, install it with: apt-get install libfaketime");
-    command.env("LD_PRELOAD", library).env("FAKETIME", time).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    command.envs(clock(time));
 }
 
 #[test]

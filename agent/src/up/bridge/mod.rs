@@ -121,11 +121,12 @@ impl Bridge {
                 End::Stop => return,
                 End::Renewed => info!("certificates were renewed, connecting with the new ones"),
                 End::Lost(down, was) => {
+                    let down = Down { why: address.unresolved(&down.why).unwrap_or(down.why), ..down };
                     let wait = self.wait(&down, was);
                     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                     warn!(broker = %address, version = version.word(), why = %down.why, wait_ms,
                         "the central broker is not there");
-                    self.shore.down((down.cause == Cause::Refused).then(|| format!("{address}: {}", down.why)));
+                    self.shore.down(format!("{address}: {}", down.why), down.cause);
                     if !self.rest(wait).await {
                         return;
                     }

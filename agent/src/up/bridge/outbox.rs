@@ -149,7 +149,7 @@ impl<'a> World<'a> {
 
     fn lose(&mut self) {
         self.session.take().unwrap().end(&mut self.shore);
-        self.shore.down(None);
+        self.shore.down(String::new(), crate::link::Cause::Broken);
         self.fresh.clear();
         self.numbered.clear();
     }

@@ -2,7 +2,7 @@
 
 use super::budget::{Budget, Payer};
 use super::feed::{Feed, Item};
-use crate::link::Version;
+use crate::link::{Cause, Version};
 use crate::up::message::{BridgeFacts, Report};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -102,20 +102,21 @@ impl Shore {
     /// The link is up.
     pub(super) fn up(&mut self) {
         self.event(Event::LinkUp);
-        self.facts.refused = None;
+        (self.facts.refused, self.facts.away) = (None, None);
         self.facts.connected = true;
         self.tell();
     }
 
-    /// The link is down; and, if so, a broker refuses us, which only a person can mend.
-    pub(super) fn down(&mut self, refused: Option<String>) {
+    /// The link is down, and why. A broker that refuses us only a person can mend.
+    pub(super) fn down(&mut self, why: String, cause: Cause) {
         if self.facts.connected {
             self.event(Event::LinkDown);
         }
         self.facts.connected = false;
-        if refused.is_some() {
-            self.facts.refused = refused;
+        if cause == Cause::Refused {
+            self.facts.refused = Some(why.clone());
         }
+        self.facts.away = Some(why);
         self.tell();
     }
 

@@ -64,6 +64,8 @@ pub(in crate::up) struct Facts {
     pub(in crate::up) engine_pid: u32,
     /// Changes that the disk refused and that wait to be tried again.
     pub(in crate::up) disk_retries: usize,
+    /// Whether the disk became read-only under the store.
+    pub(in crate::up) read_only: bool,
     /// Whether new prompts are taken at all.
     pub(in crate::up) draining: bool,
 }
@@ -83,6 +85,7 @@ impl Hub {
             oldest_outcome: self.pending.oldest(),
             engine_pid: self.view.engine_pid,
             disk_retries: self.retries.len(),
+            read_only: self.view.ailing.is_read_only(),
             draining: self.view.draining,
         }
     }
@@ -101,7 +104,8 @@ impl Hub {
             LinkState::None => (true, "no central broker is configured".to_owned()),
             LinkState::Up => (true, format!("up since {since} s, {}", view.bridge.broker)),
             LinkState::Down => {
-                let why = view.bridge.refused.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+                let why = view.bridge.refused.as_ref().or(view.bridge.away.as_ref());
+                let why = why.map_or_else(String::new, |why| format!(": {why}"));
                 (false, format!("down since {since} s{why}; local answers go on, escalations wait"))
             }
         };

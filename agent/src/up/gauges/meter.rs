@@ -1,7 +1,7 @@
 //! What the hub counts as it happens: prompts in, outcomes out, how long, how sure, how fast. Numbers only.
 
 use super::sheet::{COUNTER, GAUGE, Sheet};
-use super::window::{Hour, Seen, Window};
+use super::window::{Hour, Seen, Window, Wrote};
 use std::collections::BTreeMap;
 use tidegate_core::{Command, Note};
 use tidegate_schemas::{Answer, Frame, Route};
@@ -10,12 +10,9 @@ use tidegate_schemas::{Answer, Frame, Route};
 pub(in crate::up) const CONFIDENCE_BINS: usize = 10;
 /// Upper ends of the latency histogram, in seconds: a command of a tiny model to a prompt that waited out an outage.
 const LATENCY_ENDS_S: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0, 3600.0];
-/// Tokens of an answer from which its speed says something about the machine.
-const SPEED_TOKENS_MIN: u32 = 4;
-/// Weight of a new speed in the mean whose best is what is expected: ten answers.
-const SPEED_WEIGHT: f64 = 0.1;
-/// Answers before the mean counts.
-const SPEED_ANSWERS_MIN: u32 = 10;
+/// Tokens over which a speed is taken, of as many answers as that needs. An answer tells its time in whole milliseconds,
+/// and a small model writes three tokens in two of them: only the sum over many is right, of such answers to 3 %.
+const SPEED_TOKENS: u64 = 128;
 
 /// How a prompt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,22 +59,20 @@ pub(in crate::up) struct Meter {
     window: Window,
 }
 
-/// The mean speed of the last answers, and the best that it ever was: what this machine is able to, and so what is
+/// The speed over the last [`SPEED_TOKENS`], and the best that it ever was: what this machine is able to, and so what is
 /// expected of it. Heat, a throttled supply or a neighbour show as the distance between both.
 #[derive(Debug, Default)]
 struct Speed {
-    mean: f64,
-    answers: u32,
+    wrote: Wrote,
     best: Option<f64>,
 }
 
 impl Speed {
-    fn add(&mut self, tokens_per_s: f64) {
-        self.mean =
-            if self.answers == 0 { tokens_per_s } else { self.mean + SPEED_WEIGHT * (tokens_per_s - self.mean) };
-        self.answers = self.answers.saturating_add(1);
-        if self.answers >= SPEED_ANSWERS_MIN {
-            self.best = Some(self.best.map_or(self.mean, |best| best.max(self.mean)));
+    fn add(&mut self, wrote: Wrote) {
+        self.wrote = Wrote { tokens: self.wrote.tokens + wrote.tokens, us: self.wrote.us + wrote.us };
+        if self.wrote.tokens >= SPEED_TOKENS {
+            let speed = std::mem::take(&mut self.wrote).tokens_per_s();
+            self.best = self.best.into_iter().chain(speed).reduce(f64::max);
         }
     }
 }
@@ -102,7 +97,7 @@ impl Meter {
             Frame::Answer(answer) => self.answered(answer),
             Frame::Error(error) => {
                 *self.failed.entry(error.code.as_str()).or_default() += 1;
-                Seen { way: Way::Error, total_ms: None, confidence: None, wrote: (0, 0) }
+                Seen { way: Way::Error, total_ms: None, confidence: None, wrote: Wrote::default() }
             }
             Frame::Accepted(_) | Frame::Token(_) => return,
         };
@@ -129,11 +124,8 @@ impl Meter {
             Route::Peer => Way::Peer,
         };
         // A worker's speed is not this machine's.
-        let here = way == Way::Local && timing.decode_ms > 0 && usage.completion_tokens >= SPEED_TOKENS_MIN;
-        let wrote = if here { (u64::from(usage.completion_tokens), timing.decode_ms) } else { (0, 0) };
-        if here {
-            self.speed.add(wrote.0 as f64 * 1000.0 / wrote.1 as f64);
-        }
+        let wrote = if way == Way::Local { Wrote::of(usage, timing) } else { Wrote::default() };
+        self.speed.add(wrote);
         Seen { way, total_ms: Some(timing.total_ms), confidence: answer.confidence, wrote }
     }
 
@@ -175,7 +167,7 @@ impl Meter {
             sheet.one(GAUGE, "tidegate_engine_tokens_per_second", help, now);
         }
         if let Some(best) = self.speed.best {
-            let help = "The best mean of ten answers since the start: what this machine is able to.";
+            let help = "The best over 128 tokens in a row since the start: what this machine is able to.";
             sheet.one(GAUGE, "tidegate_engine_expected_tokens_per_second", help, best);
         }
     }
@@ -197,16 +189,34 @@ impl Meter {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use tidegate_schemas::{Timing, Usage};
 
     #[test]
     fn expected_is_the_best_that_was_sustained() {
         let mut speed = Speed::default();
-        speed.add(500.0);
-        assert_eq!(speed.best, None, "one answer is no mean");
-        (0..200).for_each(|_| speed.add(40.0));
+        speed.add(Wrote { tokens: 50, us: 100_000 });
+        assert_eq!(speed.best, None, "one answer is not enough");
+        (0..200).for_each(|_| speed.add(Wrote { tokens: 16, us: 400_000 }));
         let best = speed.best.unwrap();
-        (0..200).for_each(|_| speed.add(10.0));
+        (0..200).for_each(|_| speed.add(Wrote { tokens: 16, us: 1_600_000 }));
         assert_eq!(speed.best, Some(best), "what became slow is still expected to be fast");
-        assert!((speed.mean - 10.0).abs() < 0.1);
+    }
+
+    /// As the engine tells them: the time of an answer is cut to whole milliseconds.
+    #[test]
+    fn short_answers_do_not_make_a_machine_look_fast() {
+        let answer = |number: u64, tokens: u32, per_token_us: u64| {
+            // No two take equally long.
+            let us = (u64::from(tokens - 1) * per_token_us + number * 137 % 1000).saturating_sub(500);
+            let usage = Usage { prompt_tokens: 9, completion_tokens: tokens };
+            Wrote::of(usage, Timing { decode_ms: us / 1000, ..Timing::default() })
+        };
+        for (tokens, per_token_us) in [(3, 1_100), (3, 800), (16, 1_000), (200, 25_000)] {
+            let mut speed = Speed::default();
+            (0..1_000).for_each(|number| speed.add(answer(number, tokens, per_token_us)));
+            let ratio = speed.best.unwrap() * per_token_us as f64 / 1e6;
+            assert!((0.9..1.1).contains(&ratio), "{tokens} tokens of {per_token_us} us: {ratio}");
+        }
+        assert_eq!(answer(0, 1, 1_000), Wrote::default(), "one token has no time of its own");
     }
 }

@@ -5,7 +5,6 @@
 //! Invariants: no text of prompts or answers; every label has a handful of values, known when the program is built or
 //! configured, never a device's name.
 
-mod expiry;
 mod facts;
 mod host;
 mod meter;
@@ -13,7 +12,6 @@ mod painter;
 mod sheet;
 mod window;
 
-pub(super) use expiry::Certificate;
 pub(super) use facts::{Facts, Happenings};
 pub(super) use meter::Meter;
-pub(super) use painter::{Painter, Picture, Views, Watched};
+pub(super) use painter::{Certificate, Painter, Picture, Views, Watched};

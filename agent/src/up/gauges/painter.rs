@@ -3,13 +3,14 @@
 //!
 //! Invariant: a hub that does not answer is a picture, too: one that says so.
 
-use super::expiry::{self, Certificate};
 use super::facts::{Facts, Part};
 use super::host::{self, Writes};
-use super::sheet::{GAUGE, Sheet};
+use super::sheet::{COUNTER, GAUGE, Sheet};
+use crate::expiry::paper;
 use crate::queue::{room, row};
 use crate::trusted_time;
 use crate::up::message::{Input, Report};
+use crate::up::page::Turned;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -70,6 +71,15 @@ impl Views {
     }
 }
 
+/// A certificate of ours, and what it is for: a word of a handful.
+#[derive(Debug, Clone)]
+pub(in crate::up) struct Certificate {
+    /// `door`, `bridge`, `intake`, `page`.
+    pub(in crate::up) part: &'static str,
+    /// Its PEM file.
+    pub(in crate::up) file: PathBuf,
+}
+
 /// What is looked at besides the hub.
 pub(in crate::up) struct Watched {
     pub(in crate::up) spool: Spool,
@@ -77,6 +87,7 @@ pub(in crate::up) struct Watched {
     /// Free bytes under which no prompt is accepted.
     pub(in crate::up) free_bytes_min: u64,
     pub(in crate::up) certificates: Vec<Certificate>,
+    pub(in crate::up) turned: Arc<Turned>,
 }
 
 /// Makes the pictures.
@@ -136,8 +147,11 @@ impl Painter {
     }
 
     async fn paint(&self, facts: Facts) -> Picture {
-        let Facts { mut sheet, mut parts, mut about, oldest_outcome, engine_pid, disk_retries, draining } = facts;
-        let disk = host::disk(&self.watched.data_dir);
+        let Facts { mut sheet, mut parts, mut about, oldest_outcome, engine_pid, disk_retries, read_only, draining } =
+            facts;
+        let mut disk = host::disk(&self.watched.data_dir);
+        // The mount's flags do not always tell it.
+        disk.iter_mut().filter(|_| read_only).for_each(|disk| disk.writes = Writes::Refused);
         let spool = self.spool_part(disk, disk_retries);
         parts.insert(1.min(parts.len()), spool);
         let ages = self.ages(oldest_outcome).await;
@@ -148,6 +162,9 @@ impl Painter {
         self.write_certificates(&mut sheet);
         let trusted = trusted_time::look() == WallClock::Synchronised;
         sheet.one(GAUGE, "tidegate_clock_synchronised", "Whether a time source corrects the clock.", trusted);
+        let help = "Requests that the page did not serve, or not at once.";
+        let turned = self.watched.turned.counts();
+        sheet.each(COUNTER, "tidegate_page_turned_away_total", help, "why", turned);
         let working = parts.iter().map(|part| (part.name, part.ok));
         sheet.each(GAUGE, "tidegate_part_ok", "Whether a part of the gateway works.", "part", working);
         let numbers = Value::from(sheet.numbers().clone());
@@ -168,7 +185,9 @@ impl Painter {
     fn spool_part(&self, disk: Option<host::Disk>, retries: usize) -> Part {
         let min = self.watched.free_bytes_min;
         let fault = match disk {
-            Some(disk) if disk.writes == Writes::Refused => Some("the disk is read-only".to_owned()),
+            Some(disk) if disk.writes == Writes::Refused => {
+                Some("the disk is read-only: new prompts are refused, what was accepted waits".to_owned())
+            }
             Some(disk) if disk.free < min => {
                 Some(format!("the disk has {} bytes free, {min} are needed for new prompts", disk.free))
             }
@@ -209,7 +228,9 @@ impl Painter {
     }
 
     fn write_certificates(&self, sheet: &mut Sheet) {
-        let ends = self.watched.certificates.iter().filter_map(|c| Some((c.part, expiry::ends(&c.file)?)));
+        // Read from its file each time, so that a renewed one counts at once; one that cannot be read is a fault elsewhere.
+        let end = |c: &Certificate| Some((c.part, paper(c.part, &c.file).ok()?.until?.0 as f64 / 1000.0));
+        let ends = self.watched.certificates.iter().filter_map(end);
         let help = "When a certificate of ours ends, since 1970.";
         sheet.each(GAUGE, "tidegate_certificate_expiry_timestamp_seconds", help, "part", ends);
     }

@@ -2,6 +2,7 @@
 //! comes from the caller, in seconds of any clock that does not go back.
 
 use super::meter::{CONFIDENCE_BINS, Way};
+use tidegate_schemas::{Timing, Usage};
 
 /// Minutes that are remembered.
 const MINUTES: usize = 60;
@@ -21,8 +22,7 @@ struct Minute {
     ways: [u32; Way::ALL.len()],
     latency: [u32; LATENCY_STEPS],
     confidence: [u32; CONFIDENCE_BINS],
-    tokens: u64,
-    decode_ms: u64,
+    wrote: Wrote,
 }
 
 const NOTHING: Minute = Minute {
@@ -30,9 +30,32 @@ const NOTHING: Minute = Minute {
     ways: [0; Way::ALL.len()],
     latency: [0; LATENCY_STEPS],
     confidence: [0; CONFIDENCE_BINS],
-    tokens: 0,
-    decode_ms: 0,
+    wrote: Wrote { tokens: 0, us: 0 },
 };
+
+/// Tokens and the time that it took to write them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Wrote {
+    pub(super) tokens: u64,
+    /// Microseconds.
+    pub(super) us: u64,
+}
+
+impl Wrote {
+    /// What an answer says: its time begins with the first token, which therefore does not count, and is cut to whole
+    /// milliseconds, half of one too little on average.
+    pub(super) fn of(usage: Usage, timing: Timing) -> Self {
+        match u64::from(usage.completion_tokens).saturating_sub(1) {
+            0 => Self::default(),
+            tokens => Self { tokens, us: timing.decode_ms.saturating_mul(1000).saturating_add(500) },
+        }
+    }
+
+    /// None of nothing.
+    pub(super) fn tokens_per_s(self) -> Option<f64> {
+        (self.us > 0).then(|| self.tokens as f64 * 1e6 / self.us as f64)
+    }
+}
 
 /// The last hour and the last minute.
 #[derive(Debug)]
@@ -61,8 +84,8 @@ pub(super) struct Seen {
     /// From receipt to outcome, for answers.
     pub(super) total_ms: Option<u64>,
     pub(super) confidence: Option<f64>,
-    /// Tokens written here, and how long that took, in milliseconds.
-    pub(super) wrote: (u64, u64),
+    /// What was written here.
+    pub(super) wrote: Wrote,
 }
 
 impl Default for Window {
@@ -102,8 +125,8 @@ impl Window {
         if let Some(confidence) = seen.confidence {
             minute.confidence[tenth(confidence)] += 1;
         }
-        minute.tokens += seen.wrote.0;
-        minute.decode_ms += seen.wrote.1;
+        minute.wrote.tokens += seen.wrote.tokens;
+        minute.wrote.us += seen.wrote.us;
     }
 
     fn recent(&self, now_s: u64, minutes: u64) -> impl Iterator<Item = &Minute> {
@@ -125,8 +148,8 @@ impl Window {
 
     /// Tokens written per second of decoding in this minute and the one before; none if none were.
     pub(super) fn tokens_per_s(&self, now_s: u64) -> Option<f64> {
-        let (tokens, ms) = self.recent(now_s, 2).fold((0, 0), |(tokens, ms), m| (tokens + m.tokens, ms + m.decode_ms));
-        (ms > 0).then(|| tokens as f64 * 1000.0 / ms as f64)
+        let add = |sum: Wrote, m: &Minute| Wrote { tokens: sum.tokens + m.wrote.tokens, us: sum.us + m.wrote.us };
+        self.recent(now_s, 2).fold(Wrote::default(), add).tokens_per_s()
     }
 }
 
@@ -159,7 +182,12 @@ mod tests {
     use super::*;
 
     fn seen(total_ms: u64) -> Seen {
-        Seen { way: Way::Local, total_ms: Some(total_ms), confidence: Some(0.95), wrote: (10, 100) }
+        Seen {
+            way: Way::Local,
+            total_ms: Some(total_ms),
+            confidence: Some(0.95),
+            wrote: Wrote { tokens: 10, us: 100_000 },
+        }
     }
 
     #[test]

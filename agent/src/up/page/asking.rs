@@ -64,6 +64,7 @@ impl Question {
     /// Asks. The body that comes back ends with the outcome.
     pub(super) async fn ask(self, shown: &Shown) -> Result<Body, Refused> {
         let Ok(place) = shown.asks.clone().try_acquire_owned() else {
+            shown.turned.add(super::Why::Crowd);
             let words = Bytes::from_static(b"too many prompts of the page are under way\n");
             return Err((StatusCode::SERVICE_UNAVAILABLE, words));
         };

@@ -4,6 +4,7 @@
 //! (DNS rebinding: Host), a form can post here (no header of ours). So: Host and Origin must be ours, no CORS answer is
 //! ever given, what acts needs a header that a form cannot send, and what tells needs the token where there is one.
 
+use super::Why;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
@@ -52,6 +53,18 @@ pub(super) struct Refusal {
 
 fn refuse(status: StatusCode, why: &'static str) -> Result<(), Refusal> {
     Err(Refusal { status, why })
+}
+
+impl Refusal {
+    /// What it is counted as.
+    pub(super) fn kind(self) -> Why {
+        match self.status {
+            StatusCode::UNAUTHORIZED => Why::Token,
+            StatusCode::FORBIDDEN => Why::Foreign,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Why::Body,
+            _ => Why::Host,
+        }
+    }
 }
 
 /// What a path gives away.

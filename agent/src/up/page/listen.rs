@@ -1,9 +1,9 @@
 //! Accepts connections, a bounded number at once; the rest wait in the kernel's line, so that a thousand who come at the
 //! same moment are all served, one after the other.
 
-use super::Page;
 use super::patient::Patient;
 use super::routes::{self, Service};
+use super::{Page, Turned, Why};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -40,11 +40,11 @@ impl Page {
                 () = inputs.closed() => return,
             };
             let Some((stream, place)) = stream else { continue };
-            let (service, inputs) = (service.clone(), inputs.clone());
+            let (service, inputs, turned) = (service.clone(), inputs.clone(), self.shown.turned.clone());
             let tls = self.tls.as_mut().map(super::tls::Certificate::acceptor);
             tokio::spawn(async move {
                 tokio::select! {
-                    () = meet(Patient::new(stream), tls, service) => {}
+                    () = meet(Patient::new(stream), tls, service, &turned) => {}
                     () = inputs.closed() => {}
                 }
                 drop(place);
@@ -53,6 +53,9 @@ impl Page {
     }
 
     async fn accept(&self, places: &Arc<Semaphore>) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+        if places.available_permits() == 0 {
+            self.shown.turned.add(Why::Crowd);
+        }
         let place = places.clone().acquire_owned().await.ok()?;
         match self.listener.accept().await {
             Ok((stream, _)) => Some((stream, place)),
@@ -69,24 +72,27 @@ impl Page {
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-async fn meet(stream: Patient, tls: Option<TlsAcceptor>, service: Service) {
-    match tls {
-        None => speak(Box::new(stream), service).await,
-        Some(tls) => {
-            if let Ok(Ok(stream)) = timeout(HANDSHAKE_MAX, tls.accept(stream)).await {
-                speak(Box::new(stream), service).await;
-            }
-        }
+async fn meet(stream: Patient, tls: Option<TlsAcceptor>, service: Service, turned: &Turned) {
+    let Some(tls) = tls else { return speak(Box::new(stream), service, turned).await };
+    match timeout(HANDSHAKE_MAX, tls.accept(stream)).await {
+        Ok(Ok(stream)) => speak(Box::new(stream), service, turned).await,
+        Ok(Err(error)) => debug!(%error, "a TLS handshake of the page broke"),
+        Err(_) => turned.add(Why::Slow),
     }
 }
 
 /// One request, one answer: a connection that waits for more would hold a place.
-async fn speak(stream: Box<dyn Stream>, service: Service) {
+async fn speak(stream: Box<dyn Stream>, service: Service, turned: &Turned) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).keep_alive(false).max_buf_size(HEAD_BYTES_MAX);
     let service = TowerToHyperService::new(service);
     // Whoever hangs up, sends nonsense or takes too long harms only this connection.
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
         debug!(%error, "a connection of the page broke");
+        if error.is_timeout() {
+            turned.add(Why::Slow);
+        } else if error.is_parse() {
+            turned.add(Why::Body);
+        }
     }
 }

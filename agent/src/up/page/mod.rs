@@ -11,16 +11,24 @@ mod listen;
 mod patient;
 mod routes;
 mod tls;
+mod turned;
 
 use super::control::Desk;
 use super::gauges::Views;
 use crate::config::PageConfig;
 use crate::queue::Reveal;
 use gate::{Gate, Token};
+use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::info;
+pub(super) use turned::{Turned, Why};
+
+/// What is wrong with the file of the token, for `doctor`.
+pub(crate) fn token_fault(file: &Path) -> Option<String> {
+    Token::read(file).err()
+}
 
 /// Pages that are looked at at once, each with a stream of its own.
 const VIEWERS_MAX: usize = 16;
@@ -35,6 +43,7 @@ pub(super) struct Shown {
     reveal: Reveal,
     viewers: Arc<Semaphore>,
     asks: Arc<Semaphore>,
+    turned: Arc<Turned>,
 }
 
 /// One address of the page.
@@ -46,7 +55,12 @@ pub(super) struct Page {
 
 impl Page {
     /// Binds all addresses; and what is wrong with those where that cannot be.
-    pub(super) async fn open(config: &PageConfig, desk: &Desk, views: &Views) -> (Vec<Self>, Vec<String>) {
+    pub(super) async fn open(
+        config: &PageConfig,
+        desk: &Desk,
+        views: &Views,
+        turned: &Arc<Turned>,
+    ) -> (Vec<Self>, Vec<String>) {
         let (mut pages, mut faults) = (Vec::new(), Vec::new());
         let token = match config.token_file.as_deref().map(Token::read).transpose() {
             Ok(token) => token,
@@ -72,7 +86,8 @@ impl Page {
             info!(url = %format!("{scheme}://{bound}/"), "the page is served");
             let gate = Gate::new(scheme, bound, &config.hosts, token.clone());
             let (desk, views, reveal) = (desk.clone(), views.clone(), config.reveal);
-            let shown = Shown { desk, views, gate, reveal, viewers: viewers.clone(), asks: asks.clone() };
+            let (viewers, asks, turned) = (viewers.clone(), asks.clone(), turned.clone());
+            let shown = Shown { desk, views, gate, reveal, viewers, asks, turned };
             pages.push(Self { listener, tls, shown: Arc::new(shown) });
         }
         (pages, faults)

@@ -3,7 +3,7 @@
 
 use super::asking::Question;
 use super::assets::ASSETS;
-use super::{Shown, gate};
+use super::{Shown, Why};
 use crate::queue;
 use crate::up::gauges::Picture;
 use crate::up::queue::{answer, dead_letters};
@@ -97,16 +97,17 @@ impl tower_service::Service<hyper::Request<Incoming>> for Service {
 
     fn call(&mut self, request: hyper::Request<Incoming>) -> Self::Future {
         let (parts, body) = request.into_parts();
-        let answer = match self.shown.gate.check(&parts) {
+        let shown = self.shown.clone();
+        let answer = match shown.gate.check(&parts) {
             Ok(()) => Ok(self.routes.call(Request::from_parts(parts, Body::new(body)))),
             Err(refusal) => Err(refusal),
         };
         Box::pin(async move {
             let mut response = match answer {
                 Ok(response) => response.await?,
-                Err(gate::Refusal { status, why }) => {
-                    info!(status = status.as_u16(), why, "the page turned a request away");
-                    reply(status, PLAIN, format!("{why}\n"))
+                Err(refusal) => {
+                    shown.turned.add(refusal.kind());
+                    reply(refusal.status, PLAIN, format!("{}\n", refusal.why))
                 }
             };
             for (name, value) in HEADERS {
@@ -169,6 +170,7 @@ fn probe(picture: &Picture, good: bool, knows: bool) -> Response {
 /// Server-sent events: how everything is, every second, until either end is gone.
 async fn live(State(shown): Page) -> Response {
     let Ok(place) = shown.viewers.clone().try_acquire_owned() else {
+        shown.turned.add(Why::Crowd);
         return reply(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "too many pages are open\n");
     };
     let (events, mut seen) = mpsc::channel::<Bytes>(1);
@@ -192,19 +194,23 @@ async fn dead(State(shown): Page) -> Response {
 }
 
 /// The body of a request, bounded in bytes and time.
-async fn body(request: Request) -> Result<Bytes, Response> {
+async fn body(request: Request, shown: &Shown) -> Result<Bytes, Response> {
     match timeout(BODY_MAX, to_bytes(request.into_body(), BODY_BYTES_MAX)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(_)) => {
+            shown.turned.add(Why::Body);
             let words = format!("the body is broken or over {BODY_BYTES_MAX} bytes\n");
             Err(reply(StatusCode::PAYLOAD_TOO_LARGE, PLAIN, words))
         }
-        Err(_) => Err(reply(StatusCode::REQUEST_TIMEOUT, PLAIN, "the body did not come in time\n")),
+        Err(_) => {
+            shown.turned.add(Why::Slow);
+            Err(reply(StatusCode::REQUEST_TIMEOUT, PLAIN, "the body did not come in time\n"))
+        }
     }
 }
 
 async fn ask(State(shown): Page, request: Request) -> Response {
-    let asked = match body(request).await {
+    let asked = match body(request, &shown).await {
         Ok(bytes) => match Question::read(&bytes) {
             Ok(question) => question.ask(&shown).await,
             Err(refused) => Err(refused),
@@ -228,7 +234,7 @@ struct Letter {
 }
 
 async fn retry(State(shown): Page, request: Request) -> Response {
-    let bytes = match body(request).await {
+    let bytes = match body(request, &shown).await {
         Ok(bytes) => bytes,
         Err(response) => return response,
     };

@@ -35,6 +35,8 @@ pub(crate) struct Setup {
     pub(crate) more: String,
     /// `RUST_LOG`.
     pub(crate) log: &'static str,
+    /// More of its environment.
+    pub(crate) env: super::Env,
 }
 
 impl Setup {
@@ -42,7 +44,7 @@ impl Setup {
         let (folder, port) = (Arc::new(tempfile::tempdir().unwrap()), free_port());
         let door = format!("listen = [\"127.0.0.1:{port}\"]");
         let page = "listen = [\"127.0.0.1:0\"]".to_owned();
-        Self { folder, model: edge_model(), port, door, page, more: String::new(), log: "info" }
+        Self { folder, model: edge_model(), port, door, page, more: String::new(), log: "info", env: Vec::new() }
     }
 
     /// With a bridge to that port, and tasks whose answers are kept, doubted, or private.
@@ -83,7 +85,7 @@ impl Setup {
     pub(crate) fn start_with(&self, more: &[&str]) -> Gateway {
         let mut command = tidegate();
         command.arg("up").args(more).arg("--config").arg(self.config()).env("RUST_LOG", self.log);
-        let mut process = Process::start(&mut command);
+        let mut process = Process::start(command.envs(self.env.iter().cloned()));
         process.wait_for_log("listening");
         let control = self.folder.path().join("control.sock");
         Gateway { process, port: self.port, control, _folder: self.folder.clone() }
@@ -168,8 +170,13 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn start(central: u16, log: &str) -> Self {
+        Self::start_with(central, log, &[])
+    }
+
+    /// With more on the command line.
+    pub(crate) fn start_with(central: u16, log: &str, more: &[&str]) -> Self {
         let mut command = tidegate();
-        command.args(["worker", "--slots", "2", "--threads", "1", "--context-tokens", "512"]);
+        command.args(["worker", "--slots", "2", "--threads", "1", "--context-tokens", "512"]).args(more);
         command.arg("--url").arg(format!("mqtt://127.0.0.1:{central}")).arg("--model").arg(edge_model());
         let mut process = Process::start(command.env("RUST_LOG", log));
         process.wait_for_log("connected to the central broker");

@@ -2,12 +2,15 @@
 //! a deadline.
 
 mod device;
+mod faked;
 mod gateway;
 mod pki;
 mod process;
 mod proxy;
 
 pub(crate) use device::Device;
+#[allow(unused_imports, reason = "the disk is for the tests of the page only")]
+pub(crate) use faked::{Disk, Env, clock};
 pub(crate) use gateway::{Central, Gateway, Setup, Worker, edge_model, slow_model};
 pub(crate) use pki::{Named, Pki};
 pub(crate) use process::{Process, run, tidegate};

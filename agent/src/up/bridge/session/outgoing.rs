@@ -2,6 +2,7 @@
 
 use super::{Cargo, Session, What, down, give_back};
 use crate::link::{Delivery, Down, Parcel, Retain};
+use crate::trace::hop;
 use crate::up::bridge::budget::Payer;
 use crate::up::bridge::feed::Item;
 use crate::up::bridge::past::Past;
@@ -9,7 +10,7 @@ use crate::up::bridge::shore::Shore;
 use bytes::Bytes;
 use std::time::Instant;
 use tidegate_schemas::{DeviceTopic, Escalation, Topic, encode};
-use tracing::warn;
+use tracing::{info, warn};
 
 impl Session {
     /// Publishes what fits: words and escalations first, then items.
@@ -44,8 +45,10 @@ impl Session {
         self.forward(item, shore)
     }
 
-    fn escalate(&mut self, escalation: Box<Escalation>, past: Past, shore: &mut Shore) -> Result<bool, Down> {
+    fn escalate(&mut self, mut escalation: Box<Escalation>, past: Past, shore: &mut Shore) -> Result<bool, Down> {
         let (job, attempt) = (escalation.job, escalation.attempt);
+        let came = escalation.prompt.traceparent.clone();
+        escalation.prompt.traceparent = came.as_ref().map(hop);
         let payload = encode(&*escalation);
         if payload.len() > self.payload_max {
             warn!(%job, bytes = payload.len(), max = self.payload_max, "an escalation is too large to publish");
@@ -57,6 +60,7 @@ impl Session {
             return Ok(true);
         }
         if !self.pace.admits(payload.len(), self.window.len(), Instant::now()) {
+            escalation.prompt.traceparent = came;
             self.waiting.push_front((escalation, past));
             return Ok(false);
         }
@@ -65,6 +69,9 @@ impl Session {
         let mut user = Vec::new();
         past.tell(&mut user);
         let parcel = Parcel { expiry_s, user, ..Parcel::acknowledged(topic, payload) };
+        if let (Some(came), Some(trace)) = (came, &escalation.prompt.traceparent) {
+            info!(%job, attempt, %trace, parent = came.parent_id(), "an escalation goes over the link");
+        }
         self.send(parcel, What::Escalation(job, attempt), shore)?;
         Ok(true)
     }

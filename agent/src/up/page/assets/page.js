@@ -108,6 +108,9 @@
     const now = n.tidegate_engine_tokens_per_second, best = n.tidegate_engine_expected_tokens_per_second;
     put('speed', (now === undefined ? '–' : now.toFixed(0)) + (best === undefined ? '' : ' of ' + best.toFixed(0) + ' expected'));
     put('connections', count(n.tidegate_door_connections));
+    const reasons = { host: 'foreign name', foreign: 'another site', token: 'wrong token', body: 'too large or malformed', slow: 'too slow', crowd: 'too many at once' };
+    const turned = Object.entries(reasons).map(([why, words]) => [n[`tidegate_page_turned_away_total{why="${why}"}`], words]).filter(([times]) => times);
+    put('turned', turned.map(([times, words]) => count(times) + ' ' + words).join(', ') || 'none');
     const budget = state.budget;
     put('budget', budget ? (100 - budget.percent_used) + ' % of ' + bytes(budget.bytes_max) : 'no limit');
   }
@@ -262,6 +265,8 @@
         const response = await fetch('/api/live', { headers: headers() });
         $('token-form').hidden = response.status !== 401;
         if (response.status === 401) {
+          put('token-status', token ? 'This token is wrong.' : 'The gateway wants its token.');
+          token = '';
           sessionStorage.removeItem('tidegate-token');
           $('token').focus();
           return;
