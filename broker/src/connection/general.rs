@@ -8,7 +8,6 @@ use super::asked::{Asked, Questions};
 use crate::backend::{Backend, Carried, Load, Trunk};
 use crate::codec::{Ack, Filter, Packet, Properties, Publish, QoS, reason};
 use crate::link::{Address, Hello, Kind, Link, Memory};
-use crate::session::Session;
 use crate::upstream::{Stage, Taken, Unacked, Upstream};
 use futures_util::FutureExt;
 use std::collections::VecDeque;
@@ -31,15 +30,6 @@ enum State {
     Opening(Opening),
     Up(Box<Link>),
     Broken,
-}
-
-/// What the backend is to remember of a session.
-pub(super) fn memory(session: &Session) -> Memory {
-    match (session.expiry.is_zero(), session.remembered) {
-        (true, _) => Memory::None,
-        (false, false) => Memory::Fresh,
-        (false, true) => Memory::Resume,
-    }
 }
 
 /// What the loopback connection brings.

@@ -1,9 +1,9 @@
 //! How a connection begins: what an earlier one left unfinished goes out again, and the backend is told who it is.
 
-use super::{Client, Connection, answers, general, subscribe};
+use super::{Client, Connection, answers, subscribe};
 use crate::backend::client_name;
 use crate::codec::{Ack, Packet, Publish, Version};
-use crate::link::{Hello, Kind};
+use crate::link::{Hello, Kind, Memory};
 use crate::session::Session;
 
 impl Connection {
@@ -38,9 +38,18 @@ pub(super) fn hello(kind: Kind, client: &Client, session: &Session) -> Hello {
     Hello {
         client_id: client_name(kind, session.slot, &client.client_id),
         version,
-        memory: general::memory(session),
+        memory: memory(session),
         expiry_s: u32::try_from(session.expiry.as_secs()).unwrap_or(u32::MAX),
         receive_max: u16::try_from(client.receive_max).unwrap_or(u16::MAX).max(1),
         packet_bytes_max: u32::try_from(client.packet_bytes_max).unwrap_or(u32::MAX),
+    }
+}
+
+/// What the backend is to remember of a session.
+fn memory(session: &Session) -> Memory {
+    match (session.expiry.is_zero(), session.remembered) {
+        (true, _) => Memory::None,
+        (false, false) => Memory::Fresh,
+        (false, true) => Memory::Resume,
     }
 }
