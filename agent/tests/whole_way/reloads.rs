@@ -29,7 +29,8 @@ fn setup() -> (Setup, Files) {
     }
     let params = argon2::Params::new(argon2::Params::MIN_M_COST, 1, 1, None).unwrap();
     let argon = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
-    let hash = argon.hash_password(b"secret", &SaltString::encode_b64(b"saltsaltsalt").unwrap()).unwrap();
+    let salt = SaltString::encode_b64(b"saltsaltsalt").unwrap();
+    let hash = argon.hash_password(b"secret", &salt).unwrap();
     let files = Files {
         users: folder.join("users"),
         rights: folder.join("rights.toml"),
@@ -71,7 +72,7 @@ fn announced(observer: &Device, parts: &[&str]) -> Option<()> {
 #[test]
 fn a_bad_new_file_is_said_in_the_log_and_as_an_event_and_the_old_stays() {
     let (setup, files) = setup();
-    let mut gateway = setup.start();
+    let gateway = setup.start();
     let observer = press(&gateway, "observer");
     for (file, what) in [
         (&files.users, "users"),
