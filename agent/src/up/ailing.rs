@@ -40,7 +40,7 @@ impl Ailing {
 pub(super) fn disk_words(since_s: u64) -> String {
     format!(
         "the disk is read-only since {since_s} s: new prompts are refused, what was accepted waits; look at `dmesg`, \
-         then remount it writable"
+         then remount it writable, or stop the gateway, mend the disk (fsck) and start again"
     )
 }
 
