@@ -32,14 +32,15 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::Reloads;
+    use std::slice::from_ref;
 
     #[test]
     fn a_fault_is_announced_once_and_so_is_its_end() {
         let mut reloads = Reloads::default();
         let (users, rights) = ("users: line 1".to_owned(), "rights: rule 2".to_owned());
-        assert_eq!(reloads.take(vec![users.clone()]), [users.clone()]);
+        assert_eq!(reloads.take(vec![users.clone()]), from_ref(&users));
         assert!(reloads.take(vec![users.clone()]).is_empty());
-        assert_eq!(reloads.take(vec![users, rights.clone()]), [rights.clone()]);
+        assert_eq!(reloads.take(vec![users, rights.clone()]), from_ref(&rights));
         assert_eq!(reloads.take(vec![rights]), ["no more: users: line 1"]);
         assert_eq!(reloads.take(Vec::new()), ["no more: rights: rule 2"]);
     }
