@@ -89,8 +89,8 @@ def shuffled_batches(rows: list[Row], random: np.random.Generator) -> list[list[
     return batches
 
 
-def fit_neural(rows: list[Row], labels: list[str], seed: int, checkpoint: Path) -> SentenceClassifier:
-    """Fine-tunes MiniLM; a finished teacher is read back instead of trained again."""
+def fit_neural(rows: list[Row], labels: list[str], seed: int, checkpoint: Path, share: float) -> SentenceClassifier:
+    """Fine-tunes MiniLM for a share of its steps; a finished teacher is read back instead of trained again."""
     torch.manual_seed(seed)
     model = SentenceClassifier(len(labels))
     if checkpoint.exists():
@@ -99,6 +99,7 @@ def fit_neural(rows: list[Row], labels: list[str], seed: int, checkpoint: Path) 
     number = {label: index for index, label in enumerate(labels)}
     random = np.random.default_rng(seed)
     batches = [batch for _ in range(EPOCHS) for batch in shuffled_batches(rows, random)]
+    batches = batches[: max(1, round(share * len(batches)))]
     rates = [LEARNING_RATE_ENCODER, LEARNING_RATE_HEAD]
     groups = [{"params": part.parameters(), "lr": rate} for part, rate in zip((model.encoder, model.head), rates)]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
@@ -136,10 +137,10 @@ def neural_probabilities(model: SentenceClassifier, texts: list[str]) -> np.ndar
     return result
 
 
-def fit_teacher(tables: Tables, seed: int, out: Path) -> Teacher:
+def fit_teacher(tables: Tables, seed: int, out: Path, share: float = 1.0) -> Teacher:
     """Trains both halves and prints what they reach on the validation lines."""
     rows, labels = training_rows(tables), tables.labels()
-    neural = fit_neural(rows, labels, seed, out / "teacher.pt")
+    neural = fit_neural(rows, labels, seed, out / "teacher.pt", share)
     linear = fit_linear(rows)
     assert list(linear.classes_) == labels, "the halves number the labels alike"
     teacher = Teacher(labels, neural, linear)

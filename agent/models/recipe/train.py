@@ -1,6 +1,11 @@
-"""Trains both models from the data folder: `train --data DIR [--out DIR] [--only NAME]`."""
+"""Trains both models from the data folder: `train --data DIR [--out DIR] [--only NAME] [--share SHARE]`.
+
+A share of the steps, such as 0.01, tries the whole way on a machine before a night is spent on it; what comes out is as
+poor as that sounds.
+"""
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 from random import Random
@@ -44,12 +49,12 @@ def vocabulary_for(tables: Tables, out: Path) -> Vocabulary:
     return Vocabulary.from_json(stored.read_text())
 
 
-def intent_source(tables: Tables, out: Path, seed: int) -> IntentSource:
+def intent_source(tables: Tables, out: Path, seed: int, share: float) -> IntentSource:
     """Original and made-up utterances with soft labels; the teacher runs only where these are not on disk yet."""
     rows = tables.intent["train"] + tables.intent["oos_train"]
     stored = out / "train_soft.npz"
     if not stored.exists() or not (out / "made_up.npz").exists():
-        teacher = fit_teacher(tables, SEED, out)
+        teacher = fit_teacher(tables, SEED, out, share)
         np.savez(stored, soft=teacher.label([row.prompt for row in rows]).astype(np.float16))
         foreign = [row.prompt for row in tables.action["train"][::10]]
         labelled_utterances(tables, teacher, foreign, SEED, out)
@@ -60,12 +65,20 @@ def intent_source(tables: Tables, out: Path, seed: int) -> IntentSource:
     return IntentSource([rows[at] for at in repeated], tables.labels(), row_soft[repeated], made_up, soft, seed)
 
 
+def share_of_steps(text: str) -> float:
+    share = float(text)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"a share of {text} is not above 0 and at most 1")
+    return share
+
+
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--data", type=Path, required=True)
     arguments.add_argument("--out", type=Path, default=Path("out"))
     arguments.add_argument("--only", choices=[shape.name for shape in PLANS])
     arguments.add_argument("--threads", type=int)
+    arguments.add_argument("--share", type=share_of_steps, default=1.0, help="share of all steps, to try the whole way")
     chosen = arguments.parse_args()
     try:
         tables = load_tables(chosen.data)
@@ -80,10 +93,11 @@ def main() -> int:
     for number, (shape, plan) in enumerate(PLANS.items()):
         if chosen.only in (None, shape.name):
             seed = SEED + number
-            intents = intent_source(tables, chosen.out, seed)
+            intents = intent_source(tables, chosen.out, seed, chosen.share)
             lessons = Lessons(
                 vocabulary, tables.labels(), intents, ActionSource(action_rows, plain_words(tables), seed), seed
             )
+            plan = dataclasses.replace(plan, steps=max(1, round(chosen.share * plan.steps)))
             student, minutes = fit(shape, plan, lessons, seed, chosen.out)
             torch.save({"student": student.state_dict(), "minutes": minutes}, chosen.out / f"{shape.name}.pt")
     return 0
