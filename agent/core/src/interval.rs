@@ -150,7 +150,8 @@ mod tests {
         check(5_000.0, Some(300.0), None, Place::Here);
         check(500.0, Some(300.0), Some(1_000.0), Place::Here);
         check(5_000.0, Some(6_000.0), Some(1_000.0), Place::Here);
-        check(1_000.0, Some(998.0), Some(1_000.0), Place::Here);
+        check(1_000.0, Some(999.5), Some(1_000.0), Place::Here);
+        check(1_000.0, Some(995.0), Some(1_000.0), Place::Cloud);
         check(1_000.0, Some(900.0), Some(1_000.0), Place::Cloud);
     }
 
