@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tidegate_broker::{Forwarding, Keeper, Kept, Outgoing, Submission, Verdict};
 use tidegate_schemas::{
     DEADLINE_MS_MAX, DeadlineMs, DecodeError, DeviceId, Encoding, ErrorCode, ErrorFrame, Frame, JobId, Prompt,
-    decode_control, decode_prompt,
+    PromptId, decode_control, decode_prompt,
 };
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
@@ -40,8 +40,9 @@ impl Keeper for Ingress {
             let prompt = with_trace(with_expiry(prompt, expiry_ms), traceparent.as_deref());
             let prompt = Arc::new(entered(prompt, &device));
             let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+            let id = prompt.id.clone();
             let ask = |reply| Input::Prompt { device, prompt, encoding, bytes, reply_to, reply };
-            verdict(&inputs, encoding, ask).await
+            verdict(&inputs, (id, encoding), ask).await
         })
     }
 
@@ -53,8 +54,9 @@ impl Keeper for Ingress {
                 Ok(found) => found,
                 Err(error) => return refused(&payload, &error),
             };
+            let id = Some(control.id.clone());
             let ask = |reply| Input::Control { device, control, encoding, reply_to, reply };
-            verdict(&inputs, encoding, ask).await
+            verdict(&inputs, (id, encoding), ask).await
         })
     }
 
@@ -93,21 +95,23 @@ impl Outcomes for Ingress {
     }
 }
 
+/// What the hub says. Where it has ended, a refusal that names the message: at 3.1.1 a PUBACK follows, and only the frame
+/// before it tells the device that nothing was kept.
 async fn verdict(
     inputs: &mpsc::Sender<Input>,
-    encoding: Encoding,
+    (id, encoding): (Option<PromptId>, Encoding),
     ask: impl FnOnce(oneshot::Sender<Verdict>) -> Input,
 ) -> Verdict {
     let (reply, answer) = oneshot::channel();
     let _ = inputs.send(ask(reply)).await;
     match answer.await {
         Ok(verdict) => verdict,
-        Err(_) => refusal(encoding, error(None, ErrorCode::Busy, "the gateway is stopping".to_owned())),
+        Err(_) => refusal(encoding, error(id, ErrorCode::Busy, "the gateway is stopping".to_owned())),
     }
 }
 
 /// The page is a device that lives in this process.
-fn not_for_clients(id: Option<tidegate_schemas::PromptId>, encoding: Encoding) -> Verdict {
+fn not_for_clients(id: Option<PromptId>, encoding: Encoding) -> Verdict {
     let message = "this device is the gateway's own page".to_owned();
     refusal(encoding, error(id, ErrorCode::NotAllowed, message))
 }
@@ -148,7 +152,7 @@ fn refused(payload: &[u8], wrong: &DecodeError) -> Verdict {
     refusal(encoding, error(id, code, wrong.to_string()))
 }
 
-fn error(id: Option<tidegate_schemas::PromptId>, code: ErrorCode, message: String) -> ErrorFrame {
+fn error(id: Option<PromptId>, code: ErrorCode, message: String) -> ErrorFrame {
     ErrorFrame { id, code, message, retry_after_ms: None }
 }
 
@@ -192,6 +196,25 @@ mod tests {
         check(None, Some(traced('a')), Some(traced('a')));
         check(Some(traced('b')), Some(traced('a')), Some(traced('b')));
         check(None, Some("nonsense".to_owned()), None);
+    }
+
+    #[tokio::test]
+    async fn a_hub_that_has_ended_refuses_by_id() {
+        let (inputs, ended) = mpsc::channel(1);
+        drop(ended);
+        let id: PromptId = "a-7".parse().unwrap();
+        let device: DeviceId = "local-1".parse().unwrap();
+        let ask = |reply| Input::Pending { device, after: None, max: 1, reply: hold(reply) };
+        let verdict = verdict(&inputs, (Some(id.clone()), Encoding::Json), ask).await;
+        let Verdict::Refused { code, frame, .. } = verdict else { panic!("kept") };
+        let said: Frame = serde_json::from_slice(&frame).unwrap();
+        assert_eq!((code, said.id()), (ErrorCode::Busy, Some(&id)));
+    }
+
+    /// Some input, with whose end that of the verdict comes.
+    fn hold(reply: oneshot::Sender<Verdict>) -> oneshot::Sender<Vec<Outgoing>> {
+        drop(reply);
+        oneshot::channel().0
     }
 
     #[test]
