@@ -39,6 +39,7 @@ def main() -> None:
     arguments.add_argument("--kind", choices=list(KINDS), default="q8_0")
     arguments.add_argument("--only", choices=[EDGE.name, CLOUD.name])
     chosen = arguments.parse_args()
+    (chosen.ship / "calibration").mkdir(parents=True, exist_ok=True)
     tables = load_tables(chosen.data)
     vocabulary = Vocabulary.from_json((chosen.out / "vocabulary.json").read_text())
     for shape in (EDGE, CLOUD):
