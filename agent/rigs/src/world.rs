@@ -3,8 +3,10 @@
 
 use crate::process::{Process, leashed, own_binary, tidegate_binary, wait_until};
 use anyhow::{Context as _, bail};
+use rand::Rng as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -16,13 +18,22 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const BROKER_QUEUE_MAX: u32 = 20_000;
 /// Where distributions put mosquitto; Debian's is outside the path of ordinary users.
 const MOSQUITTO: [&str; 3] = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/usr/bin/mosquitto"];
+/// Ports that the kernel gives to no outgoing connection: its range begins at 32768.
+const PORTS: Range<u16> = 12_000..32_000;
+/// Tries for a free port: each fails only where somebody listens already.
+const PORT_TRIES: u32 = 100;
 /// Longest wait for a word of the proxy.
 const CONTROL_WAIT: Duration = Duration::from_secs(5);
 
-/// A loopback address that is free at this moment.
+/// A loopback address that is free at this moment, and that no outgoing connection gets while its owner is down.
 pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
-    let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free on loopback")?;
-    probe.local_addr().context("cannot tell a port")
+    for _ in 0..PORT_TRIES {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, rand::rng().random_range(PORTS)));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    bail!("{PORT_TRIES} ports between {} and {} on loopback were all taken", PORTS.start, PORTS.end)
 }
 
 /// Whether somebody accepts there.

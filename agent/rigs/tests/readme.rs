@@ -161,7 +161,7 @@ fn the_readme_is_true() {
     wrappers(folder.path(), home.path(), gateway.port);
     let results = run(&steps, folder.path(), folder.path(), Network::Shared);
     let faults = faults("README.md", &steps, &results);
-    assert!(faults.is_empty(), "{}", faults.join("\n\n"));
+    assert!(faults.is_empty(), "{}\n\nthe gateway said:\n{}", faults.join("\n\n"), gateway.said());
 }
 
 #[test]

@@ -1,17 +1,17 @@
 //! A gateway for tests that speak to one from outside.
 
-use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long the gateway may take until its door accepts.
+/// How long the gateway may take until its door listens.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// A running gateway. Ends with its engine when dropped.
 pub(crate) struct Gateway {
     child: Child,
+    log: PathBuf,
     /// Its port on loopback.
     pub(crate) port: u16,
 }
@@ -33,21 +33,33 @@ pub(crate) fn tidegate() -> PathBuf {
     path
 }
 
-/// `tidegate up` without a configuration, on a free port, with everything it writes in `home`.
+/// `tidegate up` without a configuration, on a port that it chooses, with everything it writes in `home`.
 pub(crate) fn start(home: &Path) -> Gateway {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let log = std::fs::File::create(home.join("log")).unwrap();
+    let path = home.join("log");
     let mut command = Command::new(tidegate());
-    command.args(["up", "--listen", &format!("127.0.0.1:{port}")]).env("XDG_STATE_HOME", home);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0);
-    let mut gateway = Gateway { child: command.spawn().unwrap(), port };
+    command.args(["up", "--listen", "127.0.0.1:0"]).env("XDG_STATE_HOME", home).env("NO_COLOR", "1");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&path).unwrap()).process_group(0);
+    let mut gateway = Gateway { child: command.spawn().unwrap(), log: path, port: 0 };
     let begin = Instant::now();
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+    while gateway.port == 0 {
         let ended = gateway.child.try_wait().unwrap();
-        let log = std::fs::read_to_string(home.join("log")).unwrap();
-        assert!(ended.is_none(), "the gateway ended: {ended:?}\n{log}");
-        assert!(begin.elapsed() < START_LIMIT, "the door does not accept\n{log}");
+        assert!(ended.is_none(), "the gateway ended: {ended:?}\n{}", gateway.said());
+        assert!(begin.elapsed() < START_LIMIT, "the door does not listen\n{}", gateway.said());
+        gateway.port = listening(&gateway.said()).unwrap_or(0);
         std::thread::sleep(Duration::from_millis(20));
     }
     gateway
+}
+
+/// The port in the log's line `… listening address=127.0.0.1:PORT …`.
+fn listening(log: &str) -> Option<u16> {
+    let (_, rest) = log.split_once(" listening address=127.0.0.1:")?;
+    rest.split_once(' ')?.0.parse().ok()
+}
+
+impl Gateway {
+    /// Its log so far.
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
 }
