@@ -13,6 +13,7 @@ mod demo;
 mod device;
 mod door;
 mod draw;
+mod engine;
 mod figures;
 mod footprint;
 mod ledger;
@@ -99,6 +100,8 @@ enum Rig {
     Clock(store::clock_jumps::Options),
     /// Bytes that the store writes per prompt, journal included.
     Wear(store::wear::Options),
+    /// Writes a model of random weights in the shape of a real one.
+    MakeGguf(engine::make::Options),
     /// One MQTT device, driven over stdin and stdout (a part of the demo).
     #[command(hide = true)]
     Device(device::Options),
@@ -144,6 +147,7 @@ fn main() -> ExitCode {
         Rig::Corrupt(options) => store::corrupt::run(&options),
         Rig::Clock(options) => store::clock_jumps::run(&options),
         Rig::Wear(options) => store::wear::run(&options),
+        Rig::MakeGguf(options) => engine::make::run(&options),
         Rig::Device(options) => device::run(options),
         Rig::Proxy(options) => proxy::run(&options),
         Rig::Alone(options) => alone::run(&options),
