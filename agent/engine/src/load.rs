@@ -61,7 +61,7 @@ pub(crate) fn load(start: &Start, progress: &mut dyn FnMut()) -> Result<Loaded, 
         return refuse(&over);
     }
     file.sha256 = digest(path, progress).map_err(|e| e.to_string())?;
-    let params = LlamaModelParams::default().with_use_mmap(true);
+    let params = LlamaModelParams::default().with_use_mmap(true).with_n_gpu_layers(start.gpu_layers);
     let model = LlamaModel::load_from_file(backend()?, path, &params)
         .map_err(|e| format!("model {}: llama.cpp does not load it: {e}", path.display()))?;
     let template = template(path, &head, &model)?;

@@ -28,6 +28,9 @@ pub const PREFIXES_DEFAULT: u32 = 8;
 /// Context window unless the parent says otherwise, in tokens per sequence.
 pub const CONTEXT_TOKENS_DEFAULT: u32 = 2_048;
 
+/// All layers of a model, however many it has.
+pub const GPU_LAYERS_ALL: u32 = 9_999;
+
 /// What to load. The parent spawns the engine with [`CHILD_ENV`] set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
@@ -50,6 +53,8 @@ pub struct Start {
     pub guesses: Guesses,
     /// How keys and values are stored.
     pub cache: CacheType,
+    /// Layers that a graphics processor takes, in a build with the feature cuda, vulkan or metal; others ignore it.
+    pub gpu_layers: u32,
 }
 
 /// What is done with text that a schema leaves no choice about.
@@ -95,6 +100,7 @@ impl Start {
             forced: Forced::AtOnce,
             guesses: Guesses::WherePaid,
             cache: CacheType::F16,
+            gpu_layers: GPU_LAYERS_ALL,
         }
     }
 }

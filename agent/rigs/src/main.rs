@@ -100,6 +100,21 @@ enum Rig {
     Clock(store::clock_jumps::Options),
     /// Bytes that the store writes per prompt, journal included.
     Wear(store::wear::Options),
+    /// Prefill and decode beside llama-bench.
+    EngineRaw(engine::raw::Options),
+    /// Answers under a schema beside llama-server: valid, in what time, at what cost of the mask.
+    EngineJson(engine::json::Options),
+    /// Short JSON prompts from 1 to 16 clients, beside llama-server.
+    EngineCrowd(engine::crowds::Options),
+    /// The shipped tide-edge and 16 clients, beside llama-server.
+    EngineTiny(engine::crowds::Options),
+    /// Decode beside a busy process.
+    EngineContention(engine::contention::Options),
+    /// llama.cpp's llama-server and llama-bench, for the rigs that measure beside them.
+    Peers(engine::peers::Options),
+    /// One side of engine-raw (a part of it).
+    #[command(hide = true)]
+    RawSide(engine::side::Options),
     /// Writes a model of random weights in the shape of a real one.
     MakeGguf(engine::make::Options),
     /// One MQTT device, driven over stdin and stdout (a part of the demo).
@@ -147,6 +162,13 @@ fn main() -> ExitCode {
         Rig::Corrupt(options) => store::corrupt::run(&options),
         Rig::Clock(options) => store::clock_jumps::run(&options),
         Rig::Wear(options) => store::wear::run(&options),
+        Rig::EngineRaw(options) => engine::raw::run(&options),
+        Rig::EngineJson(options) => engine::json::run(&options),
+        Rig::EngineCrowd(options) => engine::crowds::run(&options),
+        Rig::EngineTiny(options) => engine::crowds::tiny(&options),
+        Rig::EngineContention(options) => engine::contention::run(&options),
+        Rig::Peers(options) => engine::peers::run(&options),
+        Rig::RawSide(options) => engine::side::run(&options),
         Rig::MakeGguf(options) => engine::make::run(&options),
         Rig::Device(options) => device::run(options),
         Rig::Proxy(options) => proxy::run(&options),

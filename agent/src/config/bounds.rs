@@ -17,6 +17,7 @@ numbers! {
     THREADS = "threads", 0..=256, "threads", "Threads that compute; 0 takes one per physical core.";
     CONTEXT = "context_tokens", 64..=131_072, "tokens", "Window of one prompt with its answer. Each token costs memory for every slot.";
     ENGINE_MIB = "memory_mib_max", 0..=1_048_576, "MiB", "A model that is predicted to need more is refused; 0 sets no limit.";
+    GPU_LAYERS = "gpu_layers", 0..=9_999, "layers", "Layers of the model that a graphics processor takes; the largest number takes all. Only builds with the feature cuda, vulkan or metal have one.";
     DRAIN = "timeout_ms", 100..=600_000, "ms", "Longest time that a stop waits for what runs. What is not done by then runs again after the start.";
     INBOX_ENTRIES = "inbox_entries_max", 1..=1_000_000, "prompts", "Accepted prompts without outcome. A start with 10,000 takes under 1.5 s.";
     INBOX_MIB = "inbox_mib_max", 1..=65_536, "MiB", "Their bytes. They are also held in memory, which a gateway has little of.";

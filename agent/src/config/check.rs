@@ -148,6 +148,7 @@ fn engine(section: Section<'_>) -> EngineConfig {
         threads: section.number_u32(&bounds::THREADS, 0),
         context_tokens: section.number_u32(&bounds::CONTEXT, CONTEXT_DEFAULT),
         memory_bytes_max: bounds::engine_memory(&section),
+        gpu_layers: section.number_u32(&bounds::GPU_LAYERS, tidegate_engine::protocol::GPU_LAYERS_ALL),
     };
     section.finish();
     engine

@@ -104,4 +104,6 @@ pub(crate) struct EngineConfig {
     pub(crate) context_tokens: u32,
     /// Memory above which a model is refused, in bytes.
     pub(crate) memory_bytes_max: Option<u64>,
+    /// Layers that a graphics processor takes.
+    pub(crate) gpu_layers: u32,
 }

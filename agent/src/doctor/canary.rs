@@ -51,6 +51,7 @@ fn start(config: &Config, model: &Path) -> Start {
         slots: engine.slots,
         threads: engine.threads,
         memory_bytes_max: engine.memory_bytes_max,
+        gpu_layers: engine.gpu_layers,
         ..Start::new(model)
     }
 }

@@ -174,6 +174,7 @@ fn start(config: &Config, model_path: PathBuf) -> Start {
         slots: config.engine.slots,
         threads: config.engine.threads,
         memory_bytes_max: config.engine.memory_bytes_max,
+        gpu_layers: config.engine.gpu_layers,
         ..Start::new(model_path)
     }
 }

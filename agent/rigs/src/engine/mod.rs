@@ -1,7 +1,20 @@
 //! Rigs about the engine's speed, beside llama.cpp's own programs on the same files.
 
+mod bench;
 mod blocks;
+mod cache;
+pub(crate) mod contention;
+mod crowd;
+pub(crate) mod crowds;
 mod gguf;
+pub(crate) mod json;
 pub(crate) mod make;
+mod ours;
+pub(crate) mod peers;
+pub(crate) mod raw;
+mod server;
 pub(crate) mod shapes;
+pub(crate) mod side;
+mod spread;
 mod vocabulary;
+mod words;
