@@ -169,6 +169,14 @@ pub struct DoorLimits {
     pub keep_alive_max_s: u16,
     /// Messages of one client that wait for the backend to take them, in bytes. Beyond, the client is not read.
     pub backend_bytes_max: usize,
+    /// Filters that rumqttd has seen, of everybody: it keeps 7 KiB of each until it or the process starts anew.
+    pub rumqttd_filters_max: usize,
+    /// The same of one identity: a dashboard with a filter for each device of a large plant.
+    pub rumqttd_filters_per_identity_max: usize,
+    /// Topics that rumqttd has seen, of everybody: it keeps 250 bytes of each until it or the process starts anew.
+    pub rumqttd_topics_max: usize,
+    /// The same of one identity: a site's collector that publishes for all of it.
+    pub rumqttd_topics_per_identity_max: usize,
 }
 
 impl Default for DoorLimits {
@@ -204,6 +212,10 @@ impl Default for DoorLimits {
             session_expiry_max_ms: 7 * 24 * 3600 * 1000,
             keep_alive_max_s: 3_600,
             backend_bytes_max: 256 * 1024,
+            rumqttd_filters_max: 10_000,
+            rumqttd_filters_per_identity_max: 1_000,
+            rumqttd_topics_max: 100_000,
+            rumqttd_topics_per_identity_max: 10_000,
         }
     }
 }

@@ -64,7 +64,7 @@ impl Door {
         let rights = reload.rights(config.rights.as_deref())?;
         let reloading = reload.start()?;
         let counters = Arc::new(Counters::default());
-        let backend = backend::start(&config.backend, config.limits.connections_max, counters.clone()).await?;
+        let backend = backend::start(&config.backend, &config.limits, counters.clone()).await?;
         let (hall, mail) = mpsc::channel(MAIL_MAX);
         let sessions = Hall::new(config.limits.sessions_max, counters.clone(), backend.statements.clone());
         tokio::spawn(sessions.run(mail));

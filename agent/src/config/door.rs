@@ -153,4 +153,8 @@ limits! {
     session_expiry_max_ms, 1_000..=31_536_000_000, "ms", "Longest that a session outlives its connection: as long as outcomes are kept.";
     keep_alive_max_s, 1..=65_535, "s", "Longest keep-alive of an MQTT 5 client; zero stays allowed.";
     backend_bytes_max, 4_096..=1_000_000_000, "bytes", "What one client has sent and the backend has not taken. Beyond, the client is not read.";
+    rumqttd_filters_max, 1..=1_000_000, "filters", "Filters that rumqttd has seen: it keeps 7 KiB of each until it starts anew. Beyond, a new one is refused with 0x97.";
+    rumqttd_filters_per_identity_max, 1..=1_000_000, "filters", "The same of one identity: a dashboard with one for each device of a large plant.";
+    rumqttd_topics_max, 1..=10_000_000, "topics", "Topics that rumqttd has seen: it keeps 250 bytes of each. Beyond, a publish to a new one ends its connection with 0x97.";
+    rumqttd_topics_per_identity_max, 1..=10_000_000, "topics", "The same of one identity: a collector that publishes for all of a site.";
 }

@@ -11,9 +11,9 @@ mod watcher;
 
 use self::rumqttd::Running;
 use crate::codec::{Properties, QoS, Version};
-use crate::config::BackendConfig;
+use crate::config::{BackendConfig, DoorLimits};
 use crate::error::{DoorError, DoorFailure};
-use crate::link::{Address, Hello, Kind, Link, Login};
+use crate::link::{Address, Hello, Kind, Link, Login, Place};
 use crate::stats::Counters;
 use bytes::Bytes;
 pub(crate) use seen::{Brought, Name, Seen};
@@ -73,9 +73,10 @@ pub(crate) fn client_name(kind: Kind, slot: u32, client_id: &str) -> String {
 /// rumqttd does not come up, or the password file cannot be read. Another broker may be away: it is waited for.
 pub(crate) async fn start(
     config: &BackendConfig,
-    connections_max: usize,
+    limits: &DoorLimits,
     counters: Arc<Counters>,
 ) -> Result<Backend, DoorError> {
+    let connections_max = limits.connections_max;
     let (source, link, address) = match config {
         BackendConfig::Rumqttd => {
             let (running, link) = Running::start(connections_max).await?;
@@ -85,10 +86,10 @@ pub(crate) async fn start(
         BackendConfig::Mqtt { addr, user, password_file } => {
             let login = login(user.as_deref(), password_file.as_deref())?;
             let announced = Arc::default();
-            let mut address = Address { addr: *addr, login, kind: Kind::Whole, announced, since: None };
+            let mut address = Address { place: Place::Socket { addr: *addr, login }, announced, since: None };
             let link = match Link::open(address.clone(), hello()).await {
                 Ok(link) => {
-                    address.announced = Arc::new(link.announced.clone());
+                    address.announced = Arc::new(link.announced());
                     Some(link)
                 }
                 Err(error) => {
@@ -99,11 +100,11 @@ pub(crate) async fn start(
             (Source::Elsewhere, link, address)
         }
     };
-    let kind = address.kind;
+    let kind = address.kind();
     let (address_tx, address) = watch::channel(address);
     let (failure_tx, failure) = watch::channel(None);
     let (statements, statements_rx) = mpsc::channel(STATEMENTS_MAX);
-    let seen = Arc::<Seen>::default();
+    let seen = Arc::new(Seen::new(limits));
     let watcher = Watcher::new(source, link, counters, (address_tx, failure_tx), Arc::clone(&seen));
     tokio::spawn(watcher.run(statements_rx));
     let trunk = (kind == Kind::Rumqttd).then(|| Trunk::start(address.clone()));

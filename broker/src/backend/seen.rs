@@ -4,19 +4,20 @@
 //! Invariants: what rumqttd knows already passes always; nothing new passes over a bound; names are told apart by 64
 //! bits of a hash with a secret of this process, so that nobody can make two of them one on purpose.
 
+use crate::config::DoorLimits;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Filters that rumqttd has seen, of everybody: 70 MB.
-const FILTERS_MAX: usize = 10_000;
-/// Of one identity: a dashboard with a filter for each device of a large plant.
-const FILTERS_PER_IDENTITY_MAX: usize = 1_000;
-/// Topics that rumqttd has seen, of everybody: 25 MB.
-const TOPICS_MAX: usize = 100_000;
-/// Of one identity: a site's collector that publishes for all of it.
-const TOPICS_PER_IDENTITY_MAX: usize = 10_000;
+/// How many names rumqttd may be shown, of one kind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    /// Of everybody.
+    pub(crate) total_max: usize,
+    /// Of one identity.
+    pub(crate) per_identity_max: usize,
+}
 
 /// What kind of name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,36 +34,51 @@ pub(crate) struct Brought {
 }
 
 impl Brought {
-    fn of(&self, name: Name) -> (&AtomicUsize, usize) {
+    fn of(&self, name: Name) -> &AtomicUsize {
         match name {
-            Name::Filter => (&self.filters, FILTERS_PER_IDENTITY_MAX),
-            Name::Topic => (&self.topics, TOPICS_PER_IDENTITY_MAX),
+            Name::Filter => &self.filters,
+            Name::Topic => &self.topics,
         }
     }
 }
 
 /// The names that the door's rumqttd has seen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Seen {
+    filters_room: Room,
+    topics_room: Room,
     secret: RandomState,
     filters: Mutex<HashSet<u64>>,
     topics: Mutex<HashSet<u64>>,
 }
 
 impl Seen {
+    pub(crate) fn new(limits: &DoorLimits) -> Self {
+        let (filters, topics) = (limits.rumqttd_filters_max, limits.rumqttd_topics_max);
+        let filters_room = Room { total_max: filters, per_identity_max: limits.rumqttd_filters_per_identity_max };
+        let topics_room = Room { total_max: topics, per_identity_max: limits.rumqttd_topics_per_identity_max };
+        Self {
+            filters_room,
+            topics_room,
+            secret: RandomState::new(),
+            filters: Mutex::default(),
+            topics: Mutex::default(),
+        }
+    }
+
     /// Whether a name may go to rumqttd, because it did before or because there is room for it.
     pub(crate) fn admit(&self, name: Name, text: &str, brought: &Brought) -> bool {
-        let (set, max) = match name {
-            Name::Filter => (&self.filters, FILTERS_MAX),
-            Name::Topic => (&self.topics, TOPICS_MAX),
+        let (set, room) = match name {
+            Name::Filter => (&self.filters, self.filters_room),
+            Name::Topic => (&self.topics, self.topics_room),
         };
         let hash = self.secret.hash_one(text);
         let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
         if set.contains(&hash) {
             return true;
         }
-        let (count, own_max) = brought.of(name);
-        if set.len() >= max || count.load(Ordering::Relaxed) >= own_max {
+        let count = brought.of(name);
+        if set.len() >= room.total_max || count.load(Ordering::Relaxed) >= room.per_identity_max {
             return false;
         }
         count.fetch_add(1, Ordering::Relaxed);
@@ -83,17 +99,23 @@ mod tests {
 
     #[test]
     fn one_identity_cannot_use_up_the_names_of_others_and_all_together_are_bounded() {
-        let (seen, greedy, polite) = (Seen::default(), Brought::default(), Brought::default());
-        let admitted = |who: &Brought, from: usize, to: usize| {
-            (from..to).filter(|n| seen.admit(Name::Filter, &format!("f/{n}"), who)).count()
+        let limits = DoorLimits {
+            rumqttd_filters_max: 100,
+            rumqttd_filters_per_identity_max: 10,
+            rumqttd_topics_per_identity_max: 20,
+            ..DoorLimits::default()
         };
-        assert_eq!(admitted(&greedy, 0, 2_000), FILTERS_PER_IDENTITY_MAX);
-        assert_eq!(admitted(&greedy, 0, 1_000), FILTERS_PER_IDENTITY_MAX, "what is known passes");
-        assert_eq!(admitted(&polite, 2_000, 2_010), 10);
+        let (seen, greedy, polite) = (Seen::new(&limits), Brought::default(), Brought::default());
+        let admitted = |name: Name, who: &Brought, from: usize, to: usize| {
+            (from..to).filter(|n| seen.admit(name, &format!("f/{n}"), who)).count()
+        };
+        assert_eq!(admitted(Name::Filter, &greedy, 0, 20), 10);
+        assert_eq!(admitted(Name::Filter, &greedy, 0, 10), 10, "what is known passes");
+        assert_eq!(admitted(Name::Filter, &polite, 20, 25), 5);
         let crowd: Vec<Brought> = (0..12).map(|_| Brought::default()).collect();
-        let all: usize = (0..12).map(|n| admitted(&crowd[n], 10_000 * (n + 1), 10_000 * (n + 1) + 1_000)).sum();
-        assert_eq!(all + 1_010, FILTERS_MAX);
-        assert!(seen.admit(Name::Topic, "t", &greedy), "topics are counted apart");
+        let all: usize = (0..12).map(|n| admitted(Name::Filter, &crowd[n], 100 * (n + 1), 100 * (n + 1) + 10)).sum();
+        assert_eq!(all + 15, 100);
+        assert_eq!(admitted(Name::Topic, &greedy, 0, 50), 20, "topics are counted apart");
         seen.forget();
         assert!(seen.admit(Name::Filter, "new", &polite));
     }

@@ -10,7 +10,8 @@ use tokio::time::timeout;
 #[tokio::test]
 async fn a_router_that_died_is_replaced_within_two_seconds() {
     let counters = Arc::new(Counters::default());
-    let mut backend = start(&BackendConfig::Rumqttd, 4, counters.clone()).await.unwrap();
+    let limits = DoorLimits { connections_max: 4, ..DoorLimits::default() };
+    let mut backend = start(&BackendConfig::Rumqttd, &limits, counters.clone()).await.unwrap();
     let state = |payload: &'static [u8]| Statement {
         topic: "s/health".to_owned(),
         payload: Bytes::from_static(payload),

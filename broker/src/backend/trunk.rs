@@ -1,28 +1,30 @@
-//! The one connection through which all clients' general publishes reach rumqttd. Many publishes go out in one write and
-//! their acknowledgements come back in one read, whoever they are of; a connection per publisher would cost each of
-//! them four system calls, and rumqttd, which keeps the read buffer of whatever it keeps, a buffer per message.
+//! The one connection through which all clients' general publishes reach rumqttd. Many publishes are told it at once and
+//! their acknowledgements come back at once, whoever they are of; a connection per publisher would cost 80 KB each, and
+//! rumqttd's one thread a wake of another for each message.
 //!
 //! Invariants: publishes of a client reach rumqttd in the order in which it sent them; each above QoS 0 stays here until
 //! rumqttd acknowledged it, and goes to the next one if this one dies; what a client has in here is bounded by the
 //! client's connection, which is told by [`Load`].
 
 use crate::codec::{Ack, Packet, Publish, QoS, Version};
-use crate::link::{Address, Hello, Link};
+use crate::link::{Address, Appetite, Hello, Link};
 use crate::upstream::Taken;
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Its name at rumqttd; clients' begin with `s` and a number.
 const NAME: &str = "trunk";
 /// Publishes that rumqttd has unacknowledged, at most: identifiers do not come round before their acknowledgement.
 const UNACKED_MAX: usize = 8_192;
-/// Bytes that are written before more are taken from the tray.
+/// Bytes at QoS 0 that rumqttd may not have taken before it is given more.
 const OUT_BYTES_MAX: usize = 256 * 1024;
+/// Publishes of all clients that wait to be put on the connection: beyond, each client keeps its own.
+const TRAY_MAX: usize = 1_024;
 /// After rumqttd was replaced publishes wait so long, so that those who subscribed have said so again.
 const RENEWAL: Duration = Duration::from_millis(500);
 /// Pause before a connection that broke is opened again.
@@ -97,47 +99,46 @@ impl Drop for Carried {
     }
 }
 
-/// Where publishes are put; bounded by what each client may have in it.
-#[derive(Default)]
-struct Tray {
-    carried: Mutex<Vec<Carried>>,
-    filled: Notify,
-}
-
 /// Takes publishes of all clients.
 #[derive(Clone)]
 pub(crate) struct Trunk {
-    tray: Arc<Tray>,
+    tray: mpsc::Sender<Carried>,
 }
 
 impl Trunk {
     /// Starts the task; it ends when the watcher has gone that says where rumqttd is.
     pub(super) fn start(address: watch::Receiver<Address>) -> Self {
-        let tray = Arc::<Tray>::default();
-        let road =
-            Road { tray: Arc::clone(&tray), address, unacked: VecDeque::new(), taken: VecDeque::new(), last_id: 0 };
+        let (tray, waiting) = mpsc::channel(TRAY_MAX);
+        let (unacked, taken) = (VecDeque::new(), Vec::new());
+        let road = Road { tray: waiting, address, unacked, again: VecDeque::new(), taken, last_id: 0 };
         tokio::spawn(road.run());
         Self { tray }
     }
 
-    /// Passes a publish on, after those that were put before.
-    pub(crate) fn put(&self, carried: Carried) {
-        let mut tray = self.tray.carried.lock().unwrap_or_else(PoisonError::into_inner);
-        tray.push(carried);
-        if tray.len() == 1 {
-            drop(tray);
-            self.tray.filled.notify_one();
-        }
+    /// Passes a publish on, after those that were put before; gives it back when there is no room.
+    pub(crate) fn put(&self, carried: Carried) -> Result<(), Carried> {
+        // Without the task nothing is passed on, nor waited for.
+        self.tray.try_send(carried).or_else(|error| match error {
+            mpsc::error::TrySendError::Full(carried) => Err(carried),
+            mpsc::error::TrySendError::Closed(_) => Ok(()),
+        })
+    }
+
+    /// Waits for room.
+    pub(crate) async fn room(&self) {
+        drop(self.tray.reserve().await);
     }
 }
 
 struct Road {
-    tray: Arc<Tray>,
+    tray: mpsc::Receiver<Carried>,
     address: watch::Receiver<Address>,
     /// What rumqttd was sent and has not acknowledged, oldest first.
     unacked: VecDeque<Carried>,
+    /// What an earlier rumqttd was sent and did not acknowledge, oldest first.
+    again: VecDeque<Carried>,
     /// What was taken from the tray and not sent.
-    taken: VecDeque<Carried>,
+    taken: Vec<Carried>,
     last_id: u16,
 }
 
@@ -171,48 +172,52 @@ impl Road {
 
     /// Ends with the connection. What it had not acknowledged waits for the next one.
     async fn serve(&mut self, mut link: Link) -> io::Error {
-        let again: Vec<_> = self.unacked.drain(..).collect();
-        again.into_iter().rev().for_each(|carried| self.taken.push_front(carried));
+        self.unacked.extend(std::mem::take(&mut self.again));
+        self.again = std::mem::take(&mut self.unacked);
         loop {
-            self.load(&mut link);
-            let open = self.unacked.len() < UNACKED_MAX && link.waiting_bytes() < OUT_BYTES_MAX;
+            while self.has_room(&link)
+                && let Some(carried) = self.again.pop_front()
+            {
+                self.send(carried, &mut link);
+            }
+            let room = if self.again.is_empty() && self.has_room(&link) { self.room() } else { 0 };
             let turned = tokio::select! {
-                turned = link.turn_or_room(OUT_BYTES_MAX) => turned,
-                () = self.tray.filled.notified(), if open => continue,
-            };
-            let mut turned = turned.transpose();
-            // With what came together, before anything is written.
-            while let Some(packet) = turned {
-                match packet {
-                    Ok(packet) => self.arrived(packet),
-                    Err(error) => return error,
+                turned = link.turn_or_room(OUT_BYTES_MAX, Appetite::Hungry) => turned,
+                count = self.tray.recv_many(&mut self.taken, room), if room > 0 => {
+                    if count == 0 {
+                        return io::ErrorKind::BrokenPipe.into();
+                    }
+                    let mut taken = std::mem::take(&mut self.taken);
+                    taken.drain(..).for_each(|carried| self.send(carried, &mut link));
+                    self.taken = taken;
+                    continue;
                 }
-                turned = link.ready().transpose();
+            };
+            match turned {
+                Ok(packet) => packet.into_iter().for_each(|packet| self.arrived(packet)),
+                Err(error) => return error,
             }
         }
     }
 
-    /// Puts on the connection what there is room for.
-    fn load(&mut self, link: &mut Link) {
-        loop {
-            if self.taken.is_empty() {
-                let mut tray = self.tray.carried.lock().unwrap_or_else(PoisonError::into_inner);
-                self.taken.extend(tray.drain(..));
-            }
-            if self.unacked.len() >= UNACKED_MAX || link.waiting_bytes() >= OUT_BYTES_MAX {
-                return;
-            }
-            let Some(mut carried) = self.taken.pop_front() else { return };
-            carried.unload();
-            if carried.publish.qos != QoS::AtMostOnce {
-                self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-                carried.publish.id = self.last_id;
-            }
-            link.push_publish(&carried.publish);
-            if carried.publish.qos != QoS::AtMostOnce {
-                self.unacked.push_back(carried);
-            }
+    /// How many publishes may be under way beside those that are.
+    fn room(&self) -> usize {
+        UNACKED_MAX.saturating_sub(self.unacked.len()).min(TRAY_MAX)
+    }
+
+    fn has_room(&self, link: &Link) -> bool {
+        self.room() > 0 && link.waiting_bytes() < OUT_BYTES_MAX
+    }
+
+    fn send(&mut self, mut carried: Carried, link: &mut Link) {
+        carried.unload();
+        if carried.publish.qos == QoS::AtMostOnce {
+            return link.push_publish(&carried.publish);
         }
+        self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+        carried.publish.id = self.last_id;
+        link.push_publish(&carried.publish);
+        self.unacked.push_back(carried);
     }
 
     fn arrived(&mut self, packet: Packet) {

@@ -150,7 +150,7 @@ impl Watcher {
                 }
                 (QoS::AtLeastOnce, true, Properties::default())
             }
-            StatementKind::Will { qos, retain, properties } => match self.address.borrow().kind {
+            StatementKind::Will { qos, retain, properties } => match self.address.borrow().kind() {
                 Kind::Rumqttd => (QoS::AtLeastOnce, retain, Properties::default()),
                 // A QoS 0 will waits for a backend that is away like the others, so it is said at QoS 1.
                 Kind::Whole => (qos.max(QoS::AtLeastOnce), retain, *properties),
@@ -240,7 +240,7 @@ impl Watcher {
         self.asked = None;
         if let Ok(link) = Link::open(address, hello()).await {
             tracing::info!("the backend is there");
-            let announced = Arc::new(link.announced.clone());
+            let announced = Arc::new(link.announced());
             self.address.send_if_modified(|address| {
                 (address.announced, address.since) = (announced, Some(Instant::now()));
                 false

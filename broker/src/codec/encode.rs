@@ -73,7 +73,7 @@ fn encode_short(packet: &Packet, version: Version, out: &mut BytesMut) -> bool {
 }
 
 /// Appends one PUBLISH of 3.1.1.
-pub(crate) fn encode_publish(publish: &Publish, out: &mut BytesMut) {
+fn encode_publish(publish: &Publish, out: &mut BytesMut) {
     let id_bytes = if publish.qos == QoS::AtMostOnce { 0 } else { 2 };
     let bytes = 2 + publish.topic.len() + id_bytes + publish.payload.len();
     out.reserve(5 + bytes);

@@ -10,7 +10,7 @@ mod properties;
 mod reader;
 
 pub(crate) use decode::{decode, peek_version, publish_head};
-pub(crate) use encode::{encode, encode_publish, encode_within};
+pub(crate) use encode::{encode, encode_within};
 pub(crate) use packet::{Ack, ConnAck, Connect, Filter, Malformed, Packet, Publish, QoS, Version, Will, reason};
 pub(crate) use properties::Properties;
 

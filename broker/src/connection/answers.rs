@@ -5,7 +5,7 @@ use super::{Connection, End, Later, Pulled, Waiting};
 use crate::codec::{Ack, Packet, Properties, Publish, QoS, Version, reason};
 use crate::hall::Note;
 use crate::keeper::{Ephemeral, Outgoing};
-use crate::link::Kind;
+use crate::link::{Appetite, Kind};
 use crate::rights::answer_topic;
 use crate::session::{Sent, What};
 use crate::stats::count;
@@ -316,7 +316,13 @@ impl Connection {
     fn takes_over(&self) -> bool {
         self.shared.backend.kind == Kind::Rumqttd
             && self.session.expiry.is_zero()
-            && self.waiting_bytes + self.out.len() < self.shared.limits.outgoing_bytes_max / 4
+            && self.general_appetite() == Appetite::Hungry
+    }
+
+    /// Whether so little waits for the client that the backend may send more.
+    pub(super) fn general_appetite(&self) -> Appetite {
+        let little = self.waiting_bytes + self.out.len() < self.shared.limits.outgoing_bytes_max / 4;
+        if little { Appetite::Hungry } else { Appetite::Full }
     }
 
     /// Whether the peer's version knows a packet size of its own.

@@ -16,7 +16,7 @@ impl Connection {
         while self.out.len() < BATCH_BYTES {
             let happening = if let Some(Some(settled)) = self.settling.next().now_or_never() {
                 Happening::Settled(settled)
-            } else if let Some(arrival) = self.general.ready() {
+            } else if let Some(arrival) = self.general.ready(self.general_appetite()) {
                 Happening::Arrival(arrival)
             } else {
                 return Ok(any);

@@ -3,7 +3,7 @@
 use super::{BUFFER_KEEP_BYTES, Connection};
 use crate::codec::{Malformed, Packet, Properties, QoS, Version, encode_within, reason};
 use crate::hall::{Detach, Mail, Notice};
-use crate::link::Kind;
+use crate::link::{Appetite, Kind};
 use bytes::BytesMut;
 use futures_util::stream::StreamExt;
 use std::io;
@@ -120,7 +120,7 @@ impl Connection {
                 let settled = tokio::select! {
                     settled = settling.next() => settled,
                     // What the backend sends now stays unacknowledged, and comes again to a session that lives on.
-                    _ = general.turn() => continue,
+                    _ = general.turn(Appetite::Full) => continue,
                 };
                 let Some(settled) = settled else { return };
                 if settled.is_taken() && settled.qos == QoS::ExactlyOnce {

@@ -1,4 +1,4 @@
-//! The general traffic of one client: its loopback connection, opened when first needed, renewed when the backend was
+//! The general traffic of one client: its connection to the backend, opened when first needed, renewed when the backend was
 //! replaced. Publishes to rumqttd go through the trunk instead.
 //!
 //! Invariants: a publish stays with session or trunk until the backend acknowledged it; rumqttd gets acknowledgements in
@@ -7,7 +7,7 @@
 use super::asked::{Asked, Questions};
 use crate::backend::{Backend, Carried, Load, Trunk};
 use crate::codec::{Ack, Filter, Packet, Properties, Publish, QoS, reason};
-use crate::link::{Address, Hello, Kind, Link, Memory};
+use crate::link::{Address, Appetite, Hello, Kind, Link, Memory};
 use crate::upstream::{Stage, Taken, Unacked, Upstream};
 use futures_util::FutureExt;
 use std::collections::VecDeque;
@@ -23,12 +23,15 @@ const RENEWAL: Duration = Duration::from_millis(500);
 /// Pause before a loopback connection that broke is opened again.
 const REOPEN_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long what a client said last may wait for room in the trunk: longer than a replacement takes.
+const REST: Duration = Duration::from_secs(4);
+
 type Opening = Pin<Box<dyn Future<Output = io::Result<Link>> + Send>>;
 
 enum State {
     Idle,
     Opening(Opening),
-    Up(Box<Link>),
+    Up(Link),
     Broken,
 }
 
@@ -47,9 +50,9 @@ pub(super) struct General {
     /// Carries publishes, if the backend is rumqttd.
     trunk: Option<Trunk>,
     load: Load,
-    /// Publishes that came after a SUBSCRIBE or UNSUBSCRIBE which rumqttd has not answered: they go another way, and
-    /// must not overtake it.
-    held: Vec<Carried>,
+    /// Publishes that came after a SUBSCRIBE or UNSUBSCRIBE which rumqttd has not answered, since they go another way and
+    /// must not overtake it, or that found no room in the trunk.
+    held: VecDeque<Carried>,
     bytes_max: usize,
     state: State,
     address: watch::Receiver<Address>,
@@ -74,7 +77,7 @@ impl General {
             kind: backend.kind,
             trunk: backend.trunk.clone(),
             load: Load::new(bytes_max),
-            held: Vec::new(),
+            held: VecDeque::new(),
             bytes_max,
             state: State::Idle,
             address: backend.address.clone(),
@@ -141,11 +144,9 @@ impl General {
             (publish.properties, publish.dup) = (Properties::default(), false);
             publish.qos = publish.qos.min(QoS::AtLeastOnce);
             let (carried, receiver) = Carried::new(publish, &self.load);
-            if self.questions.is_open() {
-                self.held.push(carried)
-            } else {
-                trunk.put(carried)
-            }
+            let waits = self.questions.is_open() || !self.held.is_empty();
+            let held = if waits { Some(carried) } else { trunk.put(carried).err() };
+            self.held.extend(held);
             return receiver;
         }
         let (done, receiver) = oneshot::channel();
@@ -171,10 +172,13 @@ impl General {
         receiver
     }
 
-    /// Passes on what waited for the answer to a question.
+    /// Passes on what waited for the answer to a question, or for room.
     fn let_go(&mut self) {
-        if let Some(trunk) = &self.trunk {
-            self.held.drain(..).for_each(|carried| trunk.put(carried));
+        let Some(trunk) = &self.trunk else { return };
+        while let Some(carried) = self.held.pop_front() {
+            if let Err(carried) = trunk.put(carried) {
+                return self.held.push_front(carried);
+            }
         }
     }
 
@@ -243,25 +247,36 @@ impl General {
     }
 
     /// The next thing that the backend brings. May be dropped at any await without loss.
-    pub(super) async fn turn(&mut self) -> Arrival {
+    pub(super) async fn turn(&mut self, appetite: Appetite) -> Arrival {
+        // Publishes that found no room in the trunk.
+        let crowded = (!self.held.is_empty() && !self.questions.is_open()).then_some(self.trunk.as_ref()).flatten();
         match &mut self.state {
-            State::Idle => self.load.eased().await,
+            State::Idle => tokio::select! {
+                () = self.load.eased() => {}
+                () = room(crowded) => self.let_go(),
+            },
             State::Opening(opening) => match opening.await {
-                Ok(link) => return self.opened(Box::new(link)),
+                Ok(link) => return self.opened(link),
                 Err(_) => self.state = State::Broken,
             },
             State::Up(link) => {
                 let held = self.hold.unwrap_or_else(Instant::now);
                 let turned = tokio::select! {
-                    turned = link.turn_or_room(self.bytes_max) => Some(turned),
-                    () = sleep_until(held), if self.hold.is_some() => None,
+                    turned = link.turn_or_room(self.bytes_max, appetite) => turned,
+                    () = sleep_until(held), if self.hold.is_some() => {
+                        self.go_on();
+                        return Arrival::Nothing;
+                    }
                     // There is room, as when the connection itself has it: the client may be read again.
                     () = self.load.eased() => return Arrival::Nothing,
+                    () = room(crowded) => {
+                        self.let_go();
+                        return Arrival::Nothing;
+                    }
                 };
                 match turned {
-                    Some(Ok(packet)) => return packet.map_or(Arrival::Nothing, |packet| self.arrived(packet)),
-                    Some(Err(_)) => (self.state, self.lost) = (State::Broken, true),
-                    None => self.go_on(),
+                    Ok(packet) => return packet.map_or(Arrival::Nothing, |packet| self.arrived(packet)),
+                    Err(_) => (self.state, self.lost) = (State::Broken, true),
                 }
             }
             State::Broken => {
@@ -275,16 +290,16 @@ impl General {
     }
 
     /// What the open connection has brought already.
-    pub(super) fn ready(&mut self) -> Option<Arrival> {
-        if matches!(self.state, State::Up(_)) { self.turn().now_or_never() } else { None }
+    pub(super) fn ready(&mut self, appetite: Appetite) -> Option<Arrival> {
+        if matches!(self.state, State::Up(_)) { self.turn(appetite).now_or_never() } else { None }
     }
 
-    fn opened(&mut self, mut link: Box<Link>) -> Arrival {
+    fn opened(&mut self, mut link: Link) -> Arrival {
         if self.hello.memory == Memory::Fresh {
             self.hello.memory = Memory::Resume;
         }
         // rumqttd numbers anew what it sends again.
-        let forgot = !link.present || self.kind == Kind::Rumqttd;
+        let forgot = !link.present() || self.kind == Kind::Rumqttd;
         self.owed.clear();
         let mut due = Vec::new();
         if forgot {
@@ -359,6 +374,8 @@ impl General {
 
     fn delivered(&mut self, publish: Box<Publish>) -> Arrival {
         match (self.kind, publish.qos) {
+            // Without an identifier it is acknowledged already.
+            (Kind::Rumqttd, _) if publish.id == 0 => {}
             (Kind::Rumqttd, QoS::AtLeastOnce | QoS::ExactlyOnce) => self.owed.push_back((publish.id, false)),
             (Kind::Whole, QoS::ExactlyOnce) if self.upstream.received.contains(&publish.id) => {
                 self.push(Packet::PubRec(Ack::success(publish.id)));
@@ -382,13 +399,30 @@ impl General {
         if let State::Opening(opening) = &mut self.state
             && let Ok(link) = opening.await
         {
-            self.opened(Box::new(link));
+            self.opened(link);
             self.go_on();
         }
-        self.let_go();
+        let rest = async {
+            self.let_go();
+            while !self.held.is_empty() {
+                room(self.trunk.as_ref()).await;
+                self.let_go();
+            }
+        };
+        if timeout(REST, rest).await.is_err() {
+            tracing::warn!(publishes = self.held.len(), "the backend took no more of a client that left");
+        }
         if let State::Up(link) = self.state {
             link.close(expiry_s).await;
         }
         self.upstream.left()
+    }
+}
+
+/// Resolves when the trunk has room.
+async fn room(trunk: Option<&Trunk>) {
+    match trunk {
+        Some(trunk) => trunk.room().await,
+        None => std::future::pending().await,
     }
 }

@@ -283,6 +283,7 @@ impl Connection {
         let wake = self.paused.map_or(self.silent_at(), |until| until.min(self.silent_at()));
         let unwritten = !self.out.is_empty() || !self.flushed;
         self.incoming.reserve(self.appetite);
+        let appetite = self.general_appetite();
         if self.timer.is_elapsed() || self.timer.deadline() > wake {
             self.timer.as_mut().reset(wake);
         }
@@ -293,7 +294,7 @@ impl Connection {
             Ok(notice) = &mut self.notice => Happening::Notice(notice),
             Some(settled) = self.settling.next(), if !self.settling.is_empty() => Happening::Settled(settled),
             Some(pulled) = self.pulls.next(), if !self.pulls.is_empty() => Happening::Pulled(pulled),
-            arrival = self.general.turn() => Happening::Arrival(arrival),
+            arrival = self.general.turn(appetite) => Happening::Arrival(arrival),
             () = self.timer.as_mut() => Happening::Silence,
         }
     }
