@@ -1,5 +1,6 @@
 //! The open door: starts its tasks, passes on what the gateway says, closes.
 
+use crate::audience::Crowd;
 use crate::auth::Logins;
 use crate::backend::{self, Statement, StatementKind};
 use crate::codec::QoS;
@@ -66,7 +67,9 @@ impl Door {
         let counters = Arc::new(Counters::default());
         let backend = backend::start(&config.backend, &config.limits, counters.clone()).await?;
         let (hall, mail) = mpsc::channel(MAIL_MAX);
-        let sessions = Hall::new(config.limits.sessions_max, counters.clone(), backend.statements.clone());
+        let crowd = Arc::<Crowd>::default();
+        let (statements, away_max) = (backend.statements.clone(), config.limits.sessions_max);
+        let sessions = Hall::new(away_max, counters.clone(), statements, Arc::clone(&crowd));
         tokio::spawn(sessions.run(mail));
         let DoorConfig { origin, limits, anonymous, .. } = config;
         let meters = Meters::new(&limits);
@@ -77,6 +80,7 @@ impl Door {
             anonymous,
             keeper,
             hall,
+            crowd,
             counters,
             meters,
             handshakes,

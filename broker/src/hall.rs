@@ -3,6 +3,7 @@
 //! Invariants: a client id is online at most once, and a new connection gets the session only after the old one gave it
 //! back (takeover is serialised); wills are held here until they are due; nothing here waits for a client.
 
+use crate::audience::{Audience, Crowd};
 use crate::backend::{Statement, StatementKind};
 use crate::codec::Will;
 use crate::keeper::{Ephemeral, Outgoing};
@@ -134,10 +135,7 @@ pub(crate) struct Hall {
     statements: mpsc::Sender<Statement>,
     online: HashMap<ConnId, Online>,
     by_client: HashMap<String, ConnId>,
-    by_device: HashMap<DeviceId, Vec<ConnId>>,
-    all_local: Vec<ConnId>,
-    all: Vec<ConnId>,
-    replies: Vec<ConnId>,
+    audience: Audience,
     away: HashMap<String, Away>,
     slots_free: Vec<u32>,
     slots_made: u32,
@@ -145,17 +143,19 @@ pub(crate) struct Hall {
 }
 
 impl Hall {
-    pub(crate) fn new(sessions_max: usize, counters: Arc<Counters>, statements: mpsc::Sender<Statement>) -> Self {
+    pub(crate) fn new(
+        sessions_max: usize,
+        counters: Arc<Counters>,
+        statements: mpsc::Sender<Statement>,
+        crowd: Arc<Crowd>,
+    ) -> Self {
         Self {
             sessions_max,
             counters,
             statements,
             online: HashMap::new(),
             by_client: HashMap::new(),
-            by_device: HashMap::new(),
-            all_local: Vec::new(),
-            all: Vec::new(),
-            replies: Vec::new(),
+            audience: Audience::new(crowd),
             away: HashMap::new(),
             slots_free: Vec::new(),
             slots_made: 0,
@@ -193,7 +193,10 @@ impl Hall {
         match mail {
             Mail::Attach(attach) => self.attach(attach),
             Mail::Detach(detach) => self.detach(*detach),
-            Mail::Reaches { conn, reaches } => self.set_reaches(conn, reaches),
+            Mail::Reaches { conn, reaches } => {
+                self.set_reaches(conn, reaches);
+                self.audience.crowd.moved();
+            }
             Mail::Note { device, note, except } => self.pass(&device, &note, except),
             Mail::LookAgain => self.tell_all(&Note::LookAgain),
             Mail::Rights => self.tell_all(&Note::Rights),
@@ -329,47 +332,20 @@ impl Hall {
 
     fn set_reaches(&mut self, conn: ConnId, reaches: Vec<Reach>) {
         let Some(online) = self.online.get_mut(&conn) else { return };
-        for reach in std::mem::replace(&mut online.reaches, reaches.clone()) {
-            let conns = self.hearers(reach.clone());
-            conns.retain(|c| *c != conn);
-            if let (true, Reach::One(device)) = (conns.is_empty(), reach) {
-                self.by_device.remove(&device);
-            }
-        }
-        for reach in reaches {
-            let conns = self.hearers(reach);
-            if !conns.contains(&conn) {
-                conns.push(conn);
-            }
-        }
+        self.audience.leave(conn, &online.reaches);
+        self.audience.join(conn, &reaches);
+        online.reaches = reaches;
     }
 
     fn tell_all(&self, note: &Note) {
         self.online.values().for_each(|online| tell(online, note, &self.counters));
     }
 
-    fn hearers(&mut self, reach: Reach) -> &mut Vec<ConnId> {
-        match reach {
-            Reach::AllLocal => &mut self.all_local,
-            Reach::All => &mut self.all,
-            Reach::Replies => &mut self.replies,
-            Reach::One(device) => self.by_device.entry(device).or_default(),
-        }
-    }
-
     /// Each connection decides by its filters; here it is only found.
     fn pass(&self, device: &DeviceId, note: &Note, except: Option<ConnId>) {
-        let named = self.by_device.get(device).map_or(&[][..], Vec::as_slice);
-        let local = if Reach::AllLocal.covers(device) { self.all_local.as_slice() } else { &[] };
-        let replies = if note.is_elsewhere() { self.replies.as_slice() } else { &[] };
-        let lists = [named, local, &self.all, replies];
-        for (at, list) in lists.iter().enumerate() {
-            let earlier = &lists[..at];
-            let first = |conn: &&ConnId| !earlier.iter().any(|list| list.contains(conn));
-            for conn in list.iter().filter(first).filter(|conn| Some(**conn) != except) {
-                if let Some(online) = self.online.get(conn) {
-                    tell(online, note, &self.counters);
-                }
+        for conn in self.audience.of(device, note.is_elsewhere()).filter(|conn| Some(*conn) != except) {
+            if let Some(online) = self.online.get(&conn) {
+                tell(online, note, &self.counters);
             }
         }
     }

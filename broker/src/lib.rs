@@ -5,6 +5,7 @@
 //! loopback connection per client to the backend. Invariants: nothing that a client sends reaches the backend unchecked;
 //! everything that waits is bounded; no payload is logged.
 
+mod audience;
 mod auth;
 mod backend;
 mod codec;

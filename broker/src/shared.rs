@@ -1,5 +1,6 @@
 //! What every task of the door holds.
 
+use crate::audience::Crowd;
 use crate::auth::Logins;
 use crate::backend::Backend;
 use crate::config::{Anonymous, DoorLimits};
@@ -21,6 +22,7 @@ pub(crate) struct Shared {
     pub(crate) anonymous: Anonymous,
     pub(crate) keeper: Arc<dyn Keeper>,
     pub(crate) hall: mpsc::Sender<Mail>,
+    pub(crate) crowd: Arc<Crowd>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) meters: Meters,
     pub(crate) handshakes: Arc<Semaphore>,

@@ -3,7 +3,9 @@
 use crate::event::Ticket;
 use crate::time::Now;
 use std::sync::Arc;
-use tidegate_schemas::{Answer, DeviceId, Encoding, ErrorFrame, Escalation, Frame, JobId, Prompt, TaskSpec};
+use tidegate_schemas::{
+    Answer, ContentHash, DeviceId, Encoding, ErrorFrame, Escalation, Frame, JobId, Prompt, TaskSpec,
+};
 
 /// Something to do.
 #[derive(Debug, Clone)]
@@ -123,6 +125,8 @@ pub struct Keepsake {
     pub bytes: u32,
     /// When it was received.
     pub received: Now,
+    /// Its content, where it was looked at already.
+    pub hash: Option<ContentHash>,
 }
 
 /// An inference for the engine.

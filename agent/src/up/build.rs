@@ -308,7 +308,7 @@ fn restore(hub: &mut Hub, recovered: Recovered) {
     for record in recovered.prompts {
         let (job, prompt) = (record.job, Arc::new(record.prompt));
         let wait = escalations.contains_key(&job).then(|| Wait::of_earlier_run(record.stamp));
-        let facts = Facts { wait, ..hub.facts_of(&prompt, record.reply) };
+        let facts = Facts { wait, ..hub.facts_of(&prompt, prompt.content_hash(), record.reply) };
         hub.facts.insert(job, facts);
         jobs.push(Restored {
             job,

@@ -32,6 +32,8 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// Longest sleep without a deadline; only a bound.
 const IDLE_MAX: Duration = Duration::from_secs(60);
+/// Messages that are taken before deadlines and signals are looked at again: some milliseconds of work.
+const MESSAGES_MAX: usize = 64;
 /// Shortest sleep, so that a deadline that has come cannot make the loop spin.
 const IDLE_MIN: Duration = Duration::from_millis(1);
 
@@ -135,6 +137,7 @@ impl Hub {
                 Some(input) = ears.inputs.recv() => self.input(input),
                 () = sleep_until(wake.into()) => self.step(Event::Tick),
             }
+            self.take_more(&mut ears);
             self.retry();
             if Instant::now() >= tell_at {
                 tell_at = Instant::now() + TELL_EVERY;
@@ -153,6 +156,24 @@ impl Hub {
         }
         if let Some(saving) = self.save_learned() {
             let _ = saving.await;
+        }
+    }
+
+    /// Takes what is there already, in the same order: a wait costs as much as many messages do.
+    fn take_more(&mut self, ears: &mut Ears) {
+        for _ in 0..MESSAGES_MAX {
+            if self.fatal.is_some() {
+                return;
+            }
+            match (ears.reports.try_recv(), ears.engine.is_empty()) {
+                (Ok(report), _) => self.report(report),
+                // The engine comes before new prompts.
+                (Err(_), false) => return,
+                (Err(_), true) => match ears.inputs.try_recv() {
+                    Ok(input) => self.input(input),
+                    Err(_) => return,
+                },
+            }
         }
     }
 

@@ -13,8 +13,8 @@ use tidegate_broker::{Ephemeral, Verdict};
 use tidegate_core::{Command, EngineFault, Event, Inference, Keepsake, Note, Ticket};
 use tidegate_engine::protocol::{Floor, Run};
 use tidegate_schemas::{
-    DeviceId, Encoding, ErrorCode, ErrorFrame, Escalation, Frame, Input, JobId, Message, Prompt, Reply, Resolution,
-    ResolvedOutcome, Role, Route, TraceParent,
+    ContentHash, DeviceId, Encoding, ErrorCode, ErrorFrame, Escalation, Frame, Input, JobId, Message, Prompt, Reply,
+    Resolution, ResolvedOutcome, Role, Route, TraceParent,
 };
 use tidegate_spool::{Change, EscalationRecord, OutcomeRecord, PromptRecord, Reach, Stamp};
 use tracing::{debug, error, info, warn};
@@ -61,9 +61,10 @@ impl Hub {
     }
 
     fn keep(&mut self, keepsake: Keepsake) {
-        let Keepsake { job, device, prompt, encoding, bytes, .. } = keepsake;
+        let Keepsake { job, device, prompt, encoding, bytes, hash, .. } = keepsake;
         let reply = std::mem::take(&mut self.asking);
-        let facts = self.facts_of(&prompt, reply.clone());
+        let hash = hash.unwrap_or_else(|| prompt.content_hash());
+        let facts = self.facts_of(&prompt, hash, reply.clone());
         self.facts.insert(job, facts);
         self.onlookers.kept(job);
         if let Some(trace) = self.trace(job) {
@@ -75,12 +76,12 @@ impl Hub {
     }
 
     /// What is remembered of an open prompt.
-    pub(super) fn facts_of(&self, prompt: &Prompt, reply: Reply) -> Facts {
+    pub(super) fn facts_of(&self, prompt: &Prompt, hash: ContentHash, reply: Reply) -> Facts {
         let name = prompt.task.as_ref().unwrap_or(&self.default_task);
         let cloud = self.view.tasks.iter().any(|card| card.name == *name && card.cloud);
         let reach = if cloud && !prompt.local { Reach::Cloud } else { Reach::Host };
         let trace = prompt.traceparent.clone();
-        Facts { hash: prompt.content_hash(), task: prompt.task.clone(), reach, reply, trace, wait: None }
+        Facts { hash, task: prompt.task.clone(), reach, reply, trace, wait: None }
     }
 
     fn infer(&mut self, inference: &Inference) {

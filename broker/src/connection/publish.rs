@@ -294,9 +294,12 @@ impl Connection {
 
     /// A frame about a publish: to this connection now, before the acknowledgement, and to the others that listen.
     fn verdict_frame(&mut self, device: &DeviceId, payload: Bytes, how: Ephemeral, reply: Reply) -> Result<(), End> {
-        let note = Note::Frame { device: device.clone(), payload: payload.clone(), how, reply: reply.clone() };
-        if !self.tell_hall(Mail::Note { device: device.clone(), note, except: Some(self.conn) }) {
-            count(&self.shared.counters.dropped_frames);
+        let alone = self.shared.crowd.is_thin() && self.session.hears(device, None).is_some();
+        if !alone {
+            let note = Note::Frame { device: device.clone(), payload: payload.clone(), how, reply: reply.clone() };
+            if !self.tell_hall(Mail::Note { device: device.clone(), note, except: Some(self.conn) }) {
+                count(&self.shared.counters.dropped_frames);
+            }
         }
         self.frame_now(device, payload, how, &reply)
     }

@@ -133,7 +133,12 @@ impl Connection {
     /// The hall hears of every change; without it no frame would come, so a hall that is full ends the connection.
     fn tell_reaches(&mut self) -> Result<(), End> {
         let mail = Mail::Reaches { conn: self.conn, reaches: self.session.reaches() };
-        if self.tell_hall(mail) { Ok(()) } else { Err(End::Refused(reason::SERVER_BUSY, "the gateway is overloaded")) }
+        self.shared.crowd.moves();
+        if self.tell_hall(mail) {
+            return Ok(());
+        }
+        self.shared.crowd.moved();
+        Err(End::Refused(reason::SERVER_BUSY, "the gateway is overloaded"))
     }
 
     pub(super) fn unsubscribe(&mut self, id: u16, filters: Vec<String>) -> Result<(), End> {

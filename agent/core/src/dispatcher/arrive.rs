@@ -156,6 +156,7 @@ impl Dispatcher {
             encoding: job.encoding,
             bytes: job.bytes,
             received: job.received,
+            hash: job.hash,
         }));
         self.waits_for_disk += 1;
         self.hold(job);
