@@ -5,8 +5,9 @@
 //! its own order, whatever order the client's came in; SUBACK and UNSUBACK follow the backend's.
 
 use super::asked::{Asked, Questions};
-use crate::backend::{Backend, Carried, Load, Trunk};
-use crate::codec::{Ack, Filter, Packet, Properties, Publish, QoS, reason};
+use super::ramp::Ramp;
+use crate::backend::Backend;
+use crate::codec::{Ack, Filter, Packet, Publish, QoS, reason};
 use crate::link::{Address, Appetite, Hello, Kind, Link, Memory};
 use crate::upstream::{Stage, Taken, Unacked, Upstream};
 use futures_util::FutureExt;
@@ -22,9 +23,6 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 const RENEWAL: Duration = Duration::from_millis(500);
 /// Pause before a loopback connection that broke is opened again.
 const REOPEN_PAUSE: Duration = Duration::from_millis(50);
-
-/// How long what a client said last may wait for room in the trunk: longer than a replacement takes.
-const REST: Duration = Duration::from_secs(4);
 
 type Opening = Pin<Box<dyn Future<Output = io::Result<Link>> + Send>>;
 
@@ -47,12 +45,8 @@ pub(super) enum Arrival {
 
 pub(super) struct General {
     kind: Kind,
-    /// Carries publishes, if the backend is rumqttd.
-    trunk: Option<Trunk>,
-    load: Load,
-    /// Publishes that came after a SUBSCRIBE or UNSUBSCRIBE which rumqttd has not answered, since they go another way and
-    /// must not overtake it, or that found no room in the trunk.
-    held: VecDeque<Carried>,
+    /// The way of publishes, if the backend is rumqttd.
+    ramp: Option<Ramp>,
     bytes_max: usize,
     state: State,
     address: watch::Receiver<Address>,
@@ -75,9 +69,7 @@ impl General {
     pub(super) fn new(backend: &Backend, hello: Hello, upstream: Upstream, bytes_max: usize) -> Self {
         Self {
             kind: backend.kind,
-            trunk: backend.trunk.clone(),
-            load: Load::new(bytes_max),
-            held: VecDeque::new(),
+            ramp: backend.trunk.clone().map(|trunk| Ramp::new(trunk, bytes_max)),
             bytes_max,
             state: State::Idle,
             address: backend.address.clone(),
@@ -99,7 +91,7 @@ impl General {
     /// Bytes that the backend has not taken.
     pub(super) fn waiting_bytes(&self) -> usize {
         let link = if let State::Up(link) = &self.state { link.waiting_bytes() } else { 0 };
-        self.backlog_bytes + link + self.load.bytes()
+        self.backlog_bytes + link + self.ramp.as_ref().map_or(0, Ramp::bytes)
     }
 
     /// Opens the connection for a session that the backend knows from before.
@@ -140,14 +132,8 @@ impl General {
 
     /// Passes a publish on; resolves when the backend acknowledged it, at once for QoS 0.
     pub(super) fn publish(&mut self, mut publish: Publish) -> oneshot::Receiver<Taken> {
-        if let Some(trunk) = &self.trunk {
-            (publish.properties, publish.dup) = (Properties::default(), false);
-            publish.qos = publish.qos.min(QoS::AtLeastOnce);
-            let (carried, receiver) = Carried::new(publish, &self.load);
-            let waits = self.questions.is_open() || !self.held.is_empty();
-            let held = if waits { Some(carried) } else { trunk.put(carried).err() };
-            self.held.extend(held);
-            return receiver;
+        if let Some(ramp) = &mut self.ramp {
+            return ramp.publish(publish, self.questions.is_open());
         }
         let (done, receiver) = oneshot::channel();
         publish.properties = publish.properties.of_message();
@@ -172,13 +158,12 @@ impl General {
         receiver
     }
 
-    /// Passes on what waited for the answer to a question, or for room.
+    /// Passes on what waited for the answer to a question.
     fn let_go(&mut self) {
-        let Some(trunk) = &self.trunk else { return };
-        while let Some(carried) = self.held.pop_front() {
-            if let Err(carried) = trunk.put(carried) {
-                return self.held.push_front(carried);
-            }
+        if let Some(ramp) = &mut self.ramp
+            && !self.questions.is_open()
+        {
+            ramp.let_go();
         }
     }
 
@@ -248,13 +233,9 @@ impl General {
 
     /// The next thing that the backend brings. May be dropped at any await without loss.
     pub(super) async fn turn(&mut self, appetite: Appetite) -> Arrival {
-        // Publishes that found no room in the trunk.
-        let crowded = (!self.held.is_empty() && !self.questions.is_open()).then_some(self.trunk.as_ref()).flatten();
+        let waits = self.questions.is_open();
         match &mut self.state {
-            State::Idle => tokio::select! {
-                () = self.load.eased() => {}
-                () = room(crowded) => self.let_go(),
-            },
+            State::Idle => eased(&mut self.ramp, waits).await,
             State::Opening(opening) => match opening.await {
                 Ok(link) => return self.opened(link),
                 Err(_) => self.state = State::Broken,
@@ -268,11 +249,7 @@ impl General {
                         return Arrival::Nothing;
                     }
                     // There is room, as when the connection itself has it: the client may be read again.
-                    () = self.load.eased() => return Arrival::Nothing,
-                    () = room(crowded) => {
-                        self.let_go();
-                        return Arrival::Nothing;
-                    }
+                    () = eased(&mut self.ramp, waits) => return Arrival::Nothing,
                 };
                 match turned {
                     Ok(packet) => return packet.map_or(Arrival::Nothing, |packet| self.arrived(packet)),
@@ -306,9 +283,7 @@ impl General {
             self.upstream.received.clear();
             let id = self.next_id();
             due = self.questions.again(id, &mut |packet| link.push(packet));
-            if !self.questions.is_open() {
-                self.let_go();
-            }
+            self.let_go();
         } else {
             self.questions.repeat(&mut |packet| link.push(packet));
         }
@@ -358,9 +333,7 @@ impl General {
             }
             Packet::SubAck { id, codes } | Packet::UnsubAck { id, codes } => {
                 let due = self.questions.answered(id, &codes);
-                if !self.questions.is_open() {
-                    self.let_go();
-                }
+                self.let_go();
                 return Arrival::Acks(due);
             }
             Packet::Disconnect { reason, .. } => {
@@ -402,15 +375,8 @@ impl General {
             self.opened(link);
             self.go_on();
         }
-        let rest = async {
-            self.let_go();
-            while !self.held.is_empty() {
-                room(self.trunk.as_ref()).await;
-                self.let_go();
-            }
-        };
-        if timeout(REST, rest).await.is_err() {
-            tracing::warn!(publishes = self.held.len(), "the backend took no more of a client that left");
+        if let Some(ramp) = &mut self.ramp {
+            ramp.finish().await;
         }
         if let State::Up(link) = self.state {
             link.close(expiry_s).await;
@@ -419,10 +385,10 @@ impl General {
     }
 }
 
-/// Resolves when the trunk has room.
-async fn room(trunk: Option<&Trunk>) {
-    match trunk {
-        Some(trunk) => trunk.room().await,
+/// Resolves when the client may be read again.
+async fn eased(ramp: &mut Option<Ramp>, waits: bool) {
+    match ramp {
+        Some(ramp) => ramp.eased(waits).await,
         None => std::future::pending().await,
     }
 }

@@ -9,6 +9,7 @@ mod batch;
 mod end;
 mod general;
 pub(crate) mod publish;
+mod ramp;
 mod resume;
 mod subscribe;
 
