@@ -1,4 +1,5 @@
-//! Who runs next: free slots go round the devices; within a device by priority, then by deadline, then by age. Every
+//! Who runs next: free slots go round the devices, first to the one that was not served for longest, so that a device that
+//! asks now and then does not wait for the rest of a round with one that always asks; within a device by priority, then by deadline, then by age. Every
 //! [`SHARE`]th turn of a device is its oldest prompt's, whatever its priority, so that a steady stream of urgent ones
 //! delays the others and never stops them: with `n` older ones before it, a prompt runs after at most
 //! `SHARE * (n + 1)` turns of its device. A suspect, which ran while the engine died, goes first and alone. Bounded by
@@ -7,12 +8,14 @@
 use crate::predict::Work;
 use crate::time::Now;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::collections::{BTreeMap, BTreeSet};
 use tidegate_schemas::{DeviceId, JobId, Priority};
 
 /// One turn of so many goes by age instead of priority: a quarter of a device's slots for what is least urgent.
 pub const SHARE: u64 = 4;
+
+/// Devices whose last turn is remembered: as many as a large plant has. One that is forgotten counts as never served.
+const SERVED_MAX: usize = 4_096;
 
 /// Where a prompt stands among those of its device: the least runs first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,11 +98,64 @@ pub enum Turn {
     Alone(JobId),
 }
 
+/// Which devices were served, and in what order.
+#[derive(Debug, Default)]
+struct Served {
+    turns: u64,
+    turn_of: BTreeMap<DeviceId, u64>,
+    device_of: BTreeMap<u64, DeviceId>,
+    /// The devices that wait, by their last turn.
+    waiting: BTreeSet<(u64, DeviceId)>,
+}
+
+impl Served {
+    fn last(&self, device: &DeviceId) -> u64 {
+        self.turn_of.get(device).copied().unwrap_or(0)
+    }
+
+    fn waits(&mut self, device: &DeviceId) {
+        self.waiting.insert((self.last(device), device.clone()));
+    }
+
+    fn waits_no_more(&mut self, device: &DeviceId) {
+        self.waiting.remove(&(self.last(device), device.clone()));
+    }
+
+    /// Those that wait, who was not served for longest first.
+    fn in_turn(&self) -> impl Iterator<Item = &DeviceId> {
+        self.waiting.iter().map(|(_, device)| device)
+    }
+
+    fn serve(&mut self, device: &DeviceId) {
+        let waited = self.waiting.remove(&(self.last(device), device.clone()));
+        self.turns += 1;
+        if let Some(before) = self.turn_of.insert(device.clone(), self.turns) {
+            self.device_of.remove(&before);
+        }
+        self.device_of.insert(self.turns, device.clone());
+        if waited {
+            self.waits(device);
+        }
+        if self.device_of.len() > SERVED_MAX {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some((turn, device)) = self.device_of.pop_first() else { return };
+        let waited = self.waiting.remove(&(turn, device.clone()));
+        self.turn_of.remove(&device);
+        if waited {
+            self.waits(&device);
+        }
+    }
+}
+
 /// All prompts that wait for a slot.
 #[derive(Debug, Default)]
 pub struct Waiting {
     lanes: BTreeMap<DeviceId, Lane>,
-    served: Option<DeviceId>,
+    served: Served,
     suspects: BTreeMap<JobId, Work>,
     entries: usize,
 }
@@ -108,6 +164,9 @@ impl Waiting {
     /// Takes a prompt in.
     pub fn push(&mut self, device: &DeviceId, place: Place, work: Work) {
         let lane = self.lanes.entry(device.clone()).or_default();
+        if lane.places.is_empty() {
+            self.served.waits(device);
+        }
         self.entries += usize::from(lane.insert(place, work));
     }
 
@@ -127,6 +186,7 @@ impl Waiting {
         self.entries -= usize::from(lane.remove(place));
         if lane.places.is_empty() {
             self.lanes.remove(device);
+            self.served.waits_no_more(device);
         }
     }
 
@@ -140,18 +200,11 @@ impl Waiting {
             self.entries -= 1;
             return Some(Turn::Alone(job));
         }
-        let device = self.next_device()?;
+        let device = self.served.in_turn().next()?.clone();
         let place = self.lanes.get_mut(&device)?.next()?;
+        self.served.serve(&device);
         self.remove(&device, place);
-        self.served = Some(device);
         Some(Turn::Together(place.job))
-    }
-
-    /// The device after the one served last, in the order of names, round again at the end.
-    fn next_device(&self) -> Option<DeviceId> {
-        let after = self.served.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut later = self.lanes.range::<DeviceId, _>((after, Bound::Unbounded));
-        later.next().or_else(|| self.lanes.first_key_value()).map(|(device, _)| device.clone())
     }
 
     /// What stands before a prompt of this device at this place, whether it is in the queue or not.
@@ -198,10 +251,7 @@ mod tests {
     }
 
     fn order(waiting: &mut Waiting) -> Vec<u64> {
-        std::iter::from_fn(|| match waiting.next(0)? {
-            Turn::Together(job) | Turn::Alone(job) => Some(job.0),
-        })
-        .collect()
+        std::iter::from_fn(|| order_of(waiting.next(0))).collect()
     }
 
     #[test]
@@ -212,6 +262,33 @@ mod tests {
         }
         assert_eq!(order(&mut waiting), [1, 4, 5, 2, 6, 3]);
         assert!(waiting.is_empty());
+    }
+
+    #[test]
+    fn who_was_not_served_for_longest_comes_first() {
+        let mut waiting = Waiting::default();
+        let mut turns = Vec::new();
+        let mut turn = |waiting: &mut Waiting| turns.extend(order_of(waiting.next(0)));
+        for job in 1..10 {
+            waiting.push(&device("m"), place(job, 4, None), WORK);
+        }
+        for (job, name) in [(11, "a"), (12, "z")] {
+            turn(&mut waiting);
+            turn(&mut waiting);
+            waiting.push(&device(name), place(job, 4, None), WORK);
+            turn(&mut waiting);
+        }
+        // Both ask again: each waits for nobody but the other.
+        waiting.push(&device("z"), place(13, 4, None), WORK);
+        waiting.push(&device("a"), place(14, 4, None), WORK);
+        (0..3).for_each(|_| turn(&mut waiting));
+        assert_eq!(turns, [1, 2, 11, 3, 4, 12, 14, 5, 13]);
+    }
+
+    fn order_of(turn: Option<Turn>) -> Option<u64> {
+        match turn? {
+            Turn::Together(job) | Turn::Alone(job) => Some(job.0),
+        }
     }
 
     #[test]

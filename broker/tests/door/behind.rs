@@ -49,13 +49,16 @@ impl Mosquitto {
         until(|| TcpStream::connect(self.addr).is_ok()).await;
     }
 
-    /// SIGTERM, which makes it save its sessions.
+    /// SIGTERM, which makes it save its sessions. Again until it ends: one that comes between its listening and its loop
+    /// is forgotten.
     pub(crate) fn stop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         let pid = rustix::process::Pid::from_child(&child);
-        // It fails only when the process has ended.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let _ = child.wait();
+        while matches!(child.try_wait(), Ok(None)) {
+            // It fails only when the process has ended.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
 }
 

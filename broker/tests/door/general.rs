@@ -102,3 +102,58 @@ async fn what_a_client_said_that_left_at_once_arrives() {
     brief.send(&bytes).await;
     assert_eq!(reader.message().await.1, "word");
 }
+
+/// More than the door keeps for one client: the rest waits in rumqttd's log.
+#[tokio::test]
+async fn what_a_reader_does_not_take_waits_for_it_in_order() {
+    const COUNT: usize = 1_500;
+    let (door, _keeper) = door().await;
+    // Receive Maximum 2.
+    let (mut reader, _) = Raw::greet_v5(&door, "reader", &[0x21, 0, 2]).await;
+    assert_eq!(reader.subscribe_v5("n", 1).await, 1);
+    let mut writer = Client::connect(&door, "writer").await;
+    for n in 0..COUNT {
+        let mut payload = n.to_string().into_bytes();
+        payload.resize(1_000, b' ');
+        writer.mqtt.publish("n", QoS::AtLeastOnce, false, payload).await.unwrap();
+    }
+    for _ in 0..COUNT {
+        assert!(matches!(writer.next().await, Packet::PubAck(_)), "the writer does not wait for the reader");
+    }
+    for n in 0..COUNT {
+        let (first, body) = reader.packet().await.expect("the reader is not cut off");
+        // A topic of one byte, the packet id, no properties.
+        assert_eq!((first, String::from_utf8_lossy(&body[6..]).trim_end()), (0x32, n.to_string().as_str()));
+        reader.send(&packet(0x40, &body[3..5])).await;
+    }
+}
+
+#[tokio::test]
+async fn each_subscription_has_its_own_qos_whichever_came_first() {
+    let (door, _keeper) = door().await;
+    let writer = Client::connect(&door, "writer").await;
+    let (sure, lossy) = (("a", QoS::AtLeastOnce), ("b", QoS::AtMostOnce));
+    for (name, order) in [("one", [sure, lossy]), ("two", [lossy, sure])] {
+        let mut reader = Client::connect(&door, name).await;
+        for (filter, qos) in order {
+            reader.subscribe(filter, qos).await;
+        }
+        for (topic, qos) in [sure, lossy, sure] {
+            writer.mqtt.publish(topic, QoS::AtLeastOnce, false, "x").await.unwrap();
+            let Packet::Publish(publish) = reader.next().await else { panic!("not a publish") };
+            assert_eq!((publish.topic.as_str(), publish.qos), (topic, qos));
+        }
+    }
+}
+
+/// rumqttd acknowledges nothing of it, and must not be given more than it takes all the same.
+#[tokio::test]
+async fn publishes_at_qos_0_go_on_when_rumqttd_has_taken_those_before() {
+    let (door, _keeper) = door().await;
+    let mut writer = Client::connect(&door, "writer").await;
+    for _ in 0..100 {
+        writer.mqtt.publish("n", QoS::AtMostOnce, false, vec![b'x'; 32 * 1024]).await.unwrap();
+    }
+    writer.mqtt.publish("n", QoS::AtLeastOnce, false, "the last").await.unwrap();
+    assert!(matches!(writer.next().await, Packet::PubAck(_)));
+}
