@@ -116,12 +116,12 @@ impl Trunk {
     }
 
     /// Passes a publish on, after those that were put before; gives it back when there is no room.
-    pub(crate) fn put(&self, carried: Carried) -> Result<(), Carried> {
-        // Without the task nothing is passed on, nor waited for.
-        self.tray.try_send(carried).or_else(|error| match error {
-            mpsc::error::TrySendError::Full(carried) => Err(carried),
-            mpsc::error::TrySendError::Closed(_) => Ok(()),
-        })
+    pub(crate) fn put(&self, carried: Carried) -> Option<Carried> {
+        match self.tray.try_send(carried) {
+            Err(mpsc::error::TrySendError::Full(carried)) => Some(carried),
+            // Without the task nothing is passed on, nor waited for.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => None,
+        }
     }
 
     /// Waits for room.

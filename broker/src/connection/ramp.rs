@@ -39,7 +39,7 @@ impl Ramp {
         publish.qos = publish.qos.min(QoS::AtLeastOnce);
         let (carried, receiver) = Carried::new(publish, &self.load);
         let waits = waits || !self.held.is_empty();
-        let held = if waits { Some(carried) } else { self.trunk.put(carried).err() };
+        let held = if waits { Some(carried) } else { self.trunk.put(carried) };
         self.held.extend(held);
         receiver
     }
@@ -47,7 +47,7 @@ impl Ramp {
     /// Passes on what waited, as far as there is room.
     pub(super) fn let_go(&mut self) {
         while let Some(carried) = self.held.pop_front() {
-            if let Err(carried) = self.trunk.put(carried) {
+            if let Some(carried) = self.trunk.put(carried) {
                 return self.held.push_front(carried);
             }
         }
