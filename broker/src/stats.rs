@@ -11,7 +11,7 @@ pub struct DoorStats {
     pub publishes: u64,
     /// Publishes, subscriptions and connections that were refused.
     pub refused: u64,
-    /// Frames and QoS 0 messages dropped because a client was slow.
+    /// Frames and messages dropped because a client was slow: at QoS 1, what left rumqttd's log before it was taken.
     pub dropped_frames: u64,
     /// Times that a client was not read for a while because a rate was reached.
     pub throttled: u64,

@@ -10,6 +10,7 @@ use crate::rights::answer_topic;
 use crate::session::{Sent, What};
 use crate::stats::count;
 use bytes::Bytes;
+use std::sync::atomic::Ordering;
 use tidegate_schemas::{DeviceId, Encoding, ErrorCode, ErrorFrame, Frame, PromptId, Reply, cbor};
 
 /// Outcomes that are asked of the keeper at once for a client that acknowledges nothing.
@@ -308,6 +309,16 @@ impl Connection {
             return Ok(());
         }
         self.send_now(Waiting { qos, topic, payload, properties, what: What::General { link_id, retain } })
+    }
+
+    /// Counts what had left rumqttd's log before this client took it.
+    pub(super) fn count_lost(&mut self) {
+        let lost = self.general.take_lost();
+        if lost > 0 {
+            self.shared.counters.dropped_frames.fetch_add(lost, Ordering::Relaxed);
+            let (who, peer) = (&self.client.principal, self.client.peer);
+            tracing::warn!(%who, %peer, lost, "messages left rumqttd's log before a slow client took them");
+        }
     }
 
     /// Whether a message is acknowledged to rumqttd when it is here, so that rumqttd's window of 100 is not filled by

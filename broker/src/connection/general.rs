@@ -94,6 +94,10 @@ impl General {
         self.backlog_bytes + link + self.ramp.as_ref().map_or(0, Ramp::bytes)
     }
 
+    pub(super) fn take_lost(&mut self) -> u64 {
+        if let State::Up(link) = &mut self.state { link.take_lost() } else { 0 }
+    }
+
     /// Opens the connection for a session that the backend knows from before.
     pub(super) fn resume(&mut self, filters: Vec<(Filter, Option<u32>)>) {
         self.questions.knows(filters);

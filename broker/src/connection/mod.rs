@@ -323,7 +323,10 @@ impl Connection {
             Happening::Notice(notice) => Err(notice.into()),
             Happening::Settled(settled) => self.settle(settled),
             Happening::Pulled(pulled) => self.pulled(pulled),
-            Happening::Arrival(Arrival::Publish(publish)) => self.forward_out(*publish),
+            Happening::Arrival(Arrival::Publish(publish)) => {
+                self.count_lost();
+                self.forward_out(*publish)
+            }
             Happening::Arrival(Arrival::Acks(acks)) => acks.iter().try_for_each(|ack| self.send(ack)),
             Happening::Arrival(Arrival::Forgot(acks)) => {
                 self.backend_forgot();

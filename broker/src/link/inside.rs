@@ -4,13 +4,14 @@
 //! take stays in its log; it never speaks of a connection that it has left, which would be another's by then.
 
 use super::entrance::Entrance;
+use super::offsets::Offsets;
 use super::words::{self, Deal};
 use super::{Appetite, Hello, Memory};
 use crate::codec::{Ack, Packet, Publish, QoS};
 use rumqttd::local::{LinkRx, LinkTx};
 use rumqttd::protocol::{Disconnect, DisconnectReasonCode, Packet as Word, PingReq, Publish as Message};
 use rumqttd::{Forward, Notification};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::pin::Pin;
 use std::time::Duration;
@@ -18,6 +19,10 @@ use tokio::time::sleep;
 
 /// Pause before a router whose queue of events is full is told again.
 const TELL_AGAIN: Duration = Duration::from_millis(1);
+
+/// Messages that are taken from the router while there is no room for them, so that answers between them get through. Beyond,
+/// nothing is: the router pauses after 200, and the rest stays in its log.
+const HELD_MAX: usize = 256;
 
 /// Both ends of a connection. It leaves the router when it is dropped.
 pub(super) struct Line {
@@ -84,7 +89,11 @@ pub(crate) struct Inside {
     pub(super) present: bool,
     given_up: Pin<Box<dyn Future<Output = ()> + Send>>,
     deal: Option<Deal>,
-    /// Messages that came while there was no room for them; the router pauses after so many.
+    filters: BTreeSet<String>,
+    offsets: Offsets,
+    /// Messages that had left the log before they were read.
+    lost: u64,
+    /// Messages that came while there was no room for them, up to [`HELD_MAX`].
     held: VecDeque<Message>,
     /// The router waits until it is asked to go on.
     paused: bool,
@@ -106,6 +115,9 @@ impl Inside {
             given_up: Box::pin(entrance.clone().given_up()),
             entrance,
             deal: None,
+            filters: BTreeSet::new(),
+            offsets: Offsets::default(),
+            lost: 0,
             held: VecDeque::new(),
             paused: false,
             untold: false,
@@ -121,9 +133,13 @@ impl Inside {
             Packet::PubAck(ack) => words::acknowledged(ack.id),
             Packet::Subscribe { id, filters, .. } => {
                 let deal = *self.deal.get_or_insert_with(|| Deal::for_filters(self.memory, filters));
+                self.filters.extend(filters.iter().map(|filter| filter.filter.clone()));
                 words::subscribe(*id, filters, deal)
             }
-            Packet::Unsubscribe { id, filters } => words::unsubscribe(*id, filters),
+            Packet::Unsubscribe { id, filters } => {
+                self.filters.retain(|filter| !filters.contains(filter));
+                words::unsubscribe(*id, filters)
+            }
             Packet::PingReq => {
                 self.pings.push_back(Ping::Owners);
                 Word::PingReq(PingReq)
@@ -148,6 +164,10 @@ impl Inside {
 
     pub(super) fn waiting_bytes(&self) -> usize {
         self.marked_bytes + self.unmarked_bytes
+    }
+
+    pub(super) fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
     }
 
     /// Tells the router of what was pushed. False if that has to be done again.
@@ -179,7 +199,7 @@ impl Inside {
             let told = self.tell();
             tokio::select! {
                 biased;
-                notification = self.line.rx.next() => {
+                notification = self.line.rx.next(), if hungry || self.held.len() < HELD_MAX => {
                     let notification = notification.map_err(|_| io::ErrorKind::BrokenPipe)?;
                     let packet = notification.map(|notification| self.take(notification)).transpose()?.flatten();
                     if packet.is_some() {
@@ -198,7 +218,9 @@ impl Inside {
     /// What the router says, if it is for the owner and need not wait.
     fn take(&mut self, notification: Notification) -> io::Result<Option<Packet>> {
         let word: Option<Word> = match notification {
-            Notification::Forward(Forward { publish, .. }) => {
+            Notification::Forward(Forward { publish, cursor, .. }) => {
+                // A retained message has none.
+                self.lost += cursor.map_or(0, |(_, at)| self.offsets.pass(at, self.filters.len()));
                 self.held.push_back(publish);
                 return Ok(None);
             }

@@ -6,6 +6,7 @@
 
 mod entrance;
 mod inside;
+mod offsets;
 mod wire;
 mod words;
 
@@ -169,6 +170,14 @@ impl Link {
         match self {
             Self::Inside(inside) => inside.waiting_bytes(),
             Self::Wire(wire) => wire.waiting_bytes(),
+        }
+    }
+
+    /// Messages that rumqttd's log did not hold until its reader took them, since this was asked last.
+    pub(crate) fn take_lost(&mut self) -> u64 {
+        match self {
+            Self::Inside(inside) => inside.take_lost(),
+            Self::Wire(_) => 0,
         }
     }
 

@@ -157,3 +157,31 @@ async fn publishes_at_qos_0_go_on_when_rumqttd_has_taken_those_before() {
     writer.mqtt.publish("n", QoS::AtLeastOnce, false, "the last").await.unwrap();
     assert!(matches!(writer.next().await, Packet::PubAck(_)));
 }
+
+/// rumqttd drops over 3 MiB per filter without a word.
+#[tokio::test]
+async fn what_a_reader_takes_too_late_is_counted() {
+    const COUNT: u32 = 6_000;
+    let (door, _keeper) = door().await;
+    let (mut reader, _) = Raw::greet_v5(&door, "reader", &[0x21, 0, 2]).await;
+    assert_eq!(reader.subscribe_v5("n", 1).await, 1);
+    let mut writer = Client::connect(&door, "writer").await;
+    for n in 0..COUNT {
+        let mut payload = n.to_string().into_bytes();
+        payload.resize(1_000, b' ');
+        writer.mqtt.publish("n", QoS::AtLeastOnce, false, payload).await.unwrap();
+    }
+    for _ in 0..COUNT {
+        assert!(matches!(writer.next().await, Packet::PubAck(_)));
+    }
+    let (mut taken, mut last) = (0, None);
+    while last != Some(COUNT - 1) {
+        let (_, body) = reader.packet().await.expect("the reader is not cut off");
+        let number = String::from_utf8_lossy(&body[6..]).trim_end().parse().unwrap();
+        assert!(last < Some(number), "in order");
+        (taken, last) = (taken + 1, Some(number));
+        reader.send(&packet(0x40, &body[3..5])).await;
+    }
+    assert!(taken < COUNT, "the log is not so long");
+    assert_eq!(door.stats().dropped_frames, u64::from(COUNT - taken));
+}
