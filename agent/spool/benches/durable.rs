@@ -68,7 +68,8 @@ fn spool(c: &mut Criterion) {
     group.sample_size(SAMPLES).measurement_time(TIME).warm_up_time(Duration::from_millis(500));
     for size in GROUPS {
         let dir = room();
-        let (store, _) = Spool::open(dir.path(), Limits { free_bytes_min: 0, ..Limits::default() }).unwrap();
+        let (store, _) =
+            Spool::open(dir.path(), Limits { free_bytes_min: 0, sync_every_ms: 0, ..Limits::default() }).unwrap();
         group.throughput(Throughput::Elements(size));
         group.bench_function(BenchmarkId::new("spool", size), |b| {
             b.iter_custom(|rounds| {

@@ -70,6 +70,8 @@ fn spool(dir: &Path, group: usize, time: Duration) -> Result<(Rate, usize), Box<
         outcomes_bytes_max: u64::MAX / 2,
         group_commit_max: group,
         free_bytes_min: 0,
+        // What the disk can do; a gateway holds its syncs to a pace.
+        sync_every_ms: 0,
         ..Limits::default()
     };
     let (spool, recovered) = Spool::open(dir, limits)?;

@@ -1,30 +1,19 @@
-//! The only file that names sled: one tree, atomic batches, and a sync that is one.
+//! A generation: the journal, the table of where in it each record stands, and what the table does not know yet.
 //!
-//! sled's `flush` ends in `sync_file_range`, which reaches neither the drive's cache nor the file's size, so a batch
-//! is durable after `flush` *and* `sync_data` on the data file. sled's own periodic flusher is off: every batch is
-//! synced at once, so it had nothing to flush, and its page cleaner would move old records about between our syncs.
-//! What the cleaner would win back, the generation switch does.
-//!
-//! Behind the end of the data file stands room that is the file's already: on a full disk the log goes on into it, and
-//! nobody else can take it. Where a file system has no such room, the ballast alone has to do.
+//! A change is durable when the journal was synced; the table follows in batches, off the way of the prompts. So a
+//! prompt that has its outcome by then never reaches the table, and a leaf of it is written anew for a thousand changes
+//! and not for ten.
 
-use crate::directory;
 use crate::envelope::{Class, Key};
 use crate::generation;
-use rustix::fs::{FallocateFlags, fallocate};
-use std::cell::Cell;
-use std::fs::{self, File};
+use crate::journal::{Journal, Mark, Place};
+use crate::places::{Found, KeyBytes, Places};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
-/// Page cache of sled, in bytes. Outcomes are read once, when they are sent, so there is little to cache.
-const CACHE_BYTES: u64 = 1 << 20;
-
-/// Room behind the end of the log, in bytes: eight segments, some thousand outcomes.
-const RESERVE_BYTES: u64 = 4 << 20;
-/// With less it is made anew: after two more segments, not with each.
-const RESERVE_LOW: u64 = 3 << 20;
+/// Bytes of the journal behind the mark, when the table is to take them in: what an opening reads of it.
+const TAIL_BYTES: u64 = 4 << 20;
 
 /// A write: the record of a key, or none to remove it.
 pub(crate) struct Op {
@@ -32,32 +21,58 @@ pub(crate) struct Op {
     pub(crate) record: Option<Vec<u8>>,
 }
 
-/// An open database in a directory of its own. Errors are texts: whatever sled says, the answer is the same.
+/// An open generation. Errors are texts: whatever is wrong with it, the answer is the same.
 pub(crate) struct Database {
-    db: sled::Db,
-    file: File,
-    path: PathBuf,
-    /// Up to where the data file owns its room, in bytes.
-    reserved: Cell<u64>,
+    places: Places,
+    journal: Journal,
+    /// What the journal says behind the table's mark.
+    tail: BTreeMap<KeyBytes, Option<Place>>,
 }
 
 impl Database {
     /// Opens or creates it; panics of sled are errors.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
-        let opened = catch_unwind(AssertUnwindSafe(|| open(path)));
-        opened.unwrap_or_else(|_| Err("opening it panicked".to_owned()))
+        let places = guarded("opening the table", || Places::open(path))?;
+        let mut tail = BTreeMap::new();
+        let opened = Journal::open(path, places.mark(), |(key, place)| {
+            tail.insert(key.bytes(), place);
+        });
+        let synced = opened.and_then(|journal| {
+            // sled has created files and replaced snapshots without syncing them.
+            crate::directory::sync_whole(path).map_err(|e| e.to_string())?;
+            Ok(journal)
+        });
+        match synced {
+            Ok(journal) => Ok(Self { places, journal, tail }),
+            Err(why) => {
+                places.close();
+                Err(why)
+            }
+        }
     }
 
     /// Shows every pair in the order of keys. Stops at the first error; panics of sled are errors.
     pub(crate) fn scan(&self, mut show: impl FnMut(&[u8], &[u8])) -> Result<(), String> {
-        let shown = catch_unwind(AssertUnwindSafe(|| {
-            for pair in self.db.iter() {
-                let (key, value) = pair.map_err(|e| e.to_string())?;
-                show(&key, &value);
-            }
+        let mut tell = |key: &[u8], found: Found| {
+            let record = match found {
+                Found::At(place) => self.read(place)?,
+                Found::Record(record) => record,
+            };
+            show(key, &record);
             Ok(())
-        }));
-        shown.unwrap_or_else(|_| Err("reading it panicked".to_owned()))
+        };
+        let at = |place: &Option<Place>| place.map(Found::At);
+        guarded("reading the table", || {
+            let mut tail = self.tail.iter().peekable();
+            self.places.scan(|key, found| {
+                while let Some((newer, place)) = tail.next_if(|(newer, _)| newer.as_slice() < key) {
+                    at(place).map_or(Ok(()), |found| tell(newer, found))?;
+                }
+                let same = tail.next_if(|(newer, _)| newer.as_slice() == key);
+                same.map_or(Some(found), |(_, place)| at(place)).map_or(Ok(()), |found| tell(key, found))
+            })?;
+            tail.try_for_each(|(key, place)| at(place).map_or(Ok(()), |found| tell(key, found)))
+        })
     }
 
     /// Writes all pairs into a database of its own that is built as the given generation, seals and closes that. What is
@@ -76,61 +91,91 @@ impl Database {
     }
 
     pub(crate) fn get(&self, key: Key) -> Result<Option<Vec<u8>>, String> {
-        self.db.get(key.bytes()).map(|v| v.map(|v| v.to_vec())).map_err(|e| e.to_string())
+        let key = key.bytes();
+        let found = match self.tail.get(&key) {
+            Some(place) => place.map(Found::At),
+            None => self.places.get(&key)?,
+        };
+        match found {
+            Some(Found::At(place)) => self.read(place).map(Some),
+            Some(Found::Record(record)) => Ok(Some(record)),
+            None => Ok(None),
+        }
+    }
+
+    fn read(&self, place: Place) -> Result<Vec<u8>, String> {
+        self.journal.read(place).map_err(|e| format!("the journal at {}: {e}", place.offset))
     }
 
     /// Applies all writes atomically, and returns when they are durable.
-    pub(crate) fn apply(&self, ops: Vec<Op>) -> Result<(), String> {
+    pub(crate) fn apply(&mut self, ops: &[Op]) -> Result<(), String> {
         self.write(ops)?;
         self.sync()?;
-        self.reserve();
+        self.journal.reserve();
         Ok(())
     }
 
+    fn sync(&self) -> Result<(), String> {
+        self.journal.sync().map_err(|e| format!("sync of the journal: {e}"))
+    }
+
     /// Applies all writes atomically, not durably.
-    pub(crate) fn write(&self, ops: Vec<Op>) -> Result<(), String> {
-        let mut batch = sled::Batch::default();
-        for op in ops {
-            match op.record {
-                Some(record) => batch.insert(&op.key.bytes(), record),
-                None => batch.remove(&op.key.bytes()),
-            }
-        }
-        self.db.apply_batch(batch).map_err(|e| format!("write: {e}"))
+    fn write(&mut self, ops: &[Op]) -> Result<(), String> {
+        let said = self.journal.append(ops).map_err(|e| format!("write of the journal: {e}"))?;
+        self.tail.extend(said.into_iter().map(|(key, place)| (key.bytes(), place)));
+        Ok(())
     }
 
-    /// Makes all writes durable.
-    pub(crate) fn sync(&self) -> Result<(), String> {
-        self.db.flush().map_err(|e| format!("flush: {e}"))?;
-        self.file.sync_data().map_err(|e| format!("sync of {}: {e}", self.path.join("db").display()))
+    /// Whether the table is to take in what the journal says: that of so many keys, or so many bytes.
+    pub(crate) fn is_behind(&self, keys_max: usize) -> bool {
+        let known = self.places.mark().unwrap_or(Mark::START).offset;
+        self.tail.len() >= keys_max || self.journal.end().offset.saturating_sub(known) >= TAIL_BYTES
     }
 
-    /// Takes room behind the end of the log, if little is left of it. On a full disk what there is has to do.
-    fn reserve(&self) {
-        let end = self.file_bytes();
-        if self.reserved_bytes() < RESERVE_LOW
-            && fallocate(&self.file, FallocateFlags::KEEP_SIZE, end, RESERVE_BYTES).is_ok()
-        {
-            self.reserved.set(end + RESERVE_BYTES);
-        }
+    /// Whether it can, though the disk is full.
+    pub(crate) fn has_room_to_catch_up(&self) -> bool {
+        self.places.has_room()
+    }
+
+    /// The table takes in what the journal says, which is durable. An error leaves the table in a state that nobody
+    /// knows.
+    pub(crate) fn catch_up(&mut self) -> Result<(), String> {
+        let end = self.journal.end();
+        self.places.advance(&self.tail, end)?;
+        self.tail.clear();
+        Ok(())
+    }
+
+    /// The largest sequence number that was written.
+    pub(crate) fn seq(&self) -> u64 {
+        self.journal.end().seq
     }
 
     /// Bytes that can be written though the disk is full.
     pub(crate) fn reserved_bytes(&self) -> u64 {
-        self.reserved.get().saturating_sub(self.file_bytes())
+        self.journal.reserved_bytes()
     }
 
-    /// Bytes of the data file; zero where it cannot be told.
+    /// Bytes of the data files; zero where it cannot be told.
     pub(crate) fn file_bytes(&self) -> u64 {
-        self.file.metadata().map_or(0, |m| m.len())
+        self.places.file_bytes() + self.journal.end().offset
+    }
+
+    /// From now on nothing reaches the disk, and the next sync says so.
+    #[cfg(test)]
+    pub(crate) fn breaks(&mut self) {
+        self.journal.breaks();
     }
 
     /// Closes it. sled may panic when it cannot sync; what was promised was synced before.
     pub(crate) fn close(self) {
-        if catch_unwind(AssertUnwindSafe(|| drop(self.db))).is_err() {
-            tracing::warn!(path = %self.path.display(), "closing the database panicked");
-        }
+        self.places.close();
     }
+}
+
+/// sled panics where others have errors.
+fn guarded<T>(what: &str, work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(format!("{what} panicked")))
 }
 
 /// Writes a new generation, record by record.
@@ -141,6 +186,8 @@ pub(crate) struct Builder {
 
 /// Records that a builder writes at once.
 const BUILD_BATCH: usize = 256;
+/// Keys that its table takes in at once.
+const BUILD_BEHIND: usize = 1024;
 
 impl Builder {
     pub(crate) fn start(store: &Path, number: u64) -> Result<Self, String> {
@@ -150,97 +197,32 @@ impl Builder {
 
     pub(crate) fn put(&mut self, key: Key, record: Vec<u8>) -> Result<(), String> {
         self.ops.push(Op { key, record: Some(record) });
-        if self.ops.len() < BUILD_BATCH { Ok(()) } else { self.database.write(std::mem::take(&mut self.ops)) }
+        if self.ops.len() < BUILD_BATCH { Ok(()) } else { self.write() }
     }
 
-    /// Writes the last record, in a batch of its own behind all others: whoever reads it has read the whole log. It is
-    /// the latest by its sequence number too, so that the witnesses miss it where sled stops before the end. sled does so
-    /// after a cut in the first opening: that wipes segments that nothing lives in, and without the snapshot that it has
-    /// not synced it takes the first of these for the end of the log.
+    fn write(&mut self) -> Result<(), String> {
+        self.database.write(&std::mem::take(&mut self.ops))?;
+        // Nothing of it counts before all of it is durable, so the table may run ahead.
+        if self.database.is_behind(BUILD_BEHIND) { self.database.catch_up() } else { Ok(()) }
+    }
+
+    /// Writes the last record, in a group of its own behind all others: whoever reads it has read the whole journal. It
+    /// is the latest by its sequence number too, so that the witnesses miss it where the journal ends before.
     pub(crate) fn seal(&mut self, last: Op) -> Result<(), String> {
-        self.database.write(std::mem::take(&mut self.ops))?;
-        self.database.write(vec![last])
+        if !self.ops.is_empty() {
+            self.write()?;
+        }
+        self.database.write(&[last])
     }
 
     /// All is durable under the name of a generation being built, and the database is closed.
     pub(crate) fn finish(mut self) -> Result<(), String> {
-        self.database.apply(std::mem::take(&mut self.ops))?;
+        if !self.ops.is_empty() {
+            self.write()?;
+        }
+        self.database.sync()?;
+        self.database.catch_up()?;
         self.database.close();
         Ok(())
-    }
-}
-
-fn open(path: &Path) -> Result<Database, String> {
-    directory::make(path).map_err(|e| e.to_string())?;
-    remove_leftovers(path).map_err(|e| e.to_string())?;
-    let config = sled::Config::new()
-        .path(path)
-        .mode(sled::Mode::HighThroughput)
-        .cache_capacity(CACHE_BYTES)
-        .flush_every_ms(None);
-    let db = open_when_free(&config)?;
-    let file = File::options().read(true).write(true).open(path.join("db")).map_err(|e| e.to_string())?;
-    // sled has created files and replaced snapshots without syncing them.
-    directory::sync_whole(path).map_err(|e| e.to_string())?;
-    let database = Database { db, file, path: path.to_owned(), reserved: Cell::new(0) };
-    database.reserve();
-    Ok(database)
-}
-
-/// How long another database in the same place may take to let go of its files.
-const RELEASE_MAX: Duration = Duration::from_secs(10);
-/// How often it is looked at meanwhile.
-const RELEASE_LOOK: Duration = Duration::from_millis(5);
-
-/// sled's threads may hold the lock for a while after the database was dropped, on a busy machine for long. The store's
-/// own lock keeps other processes out, so it is one of ours, and will go.
-fn open_when_free(config: &sled::Config) -> Result<sled::Db, String> {
-    let give_up = Instant::now() + RELEASE_MAX;
-    loop {
-        match config.open() {
-            Ok(db) => return Ok(db),
-            Err(error) if is_locked(&error) && Instant::now() < give_up => std::thread::sleep(RELEASE_LOOK),
-            Err(error) => return Err(error.to_string()),
-        }
-    }
-}
-
-/// sled has no error of its own for this.
-fn is_locked(error: &sled::Error) -> bool {
-    matches!(error, sled::Error::Io(io) if io.to_string().contains("could not acquire lock"))
-}
-
-/// A snapshot that was being written when the power went keeps sled from opening; it is not needed.
-fn remove_leftovers(path: &Path) -> std::io::Result<()> {
-    for name in directory::names(path)?.iter().filter(|n| n.ends_with(".generating")) {
-        fs::remove_file(path.join(name))?;
-    }
-    Ok(())
-}
-
-/// Sets the snapshots aside: sled then reads the whole log instead. Says whether there were any.
-pub(crate) fn set_snapshots_aside(path: &Path) -> std::io::Result<bool> {
-    let mut found = false;
-    for name in directory::names(path)?.iter().filter(|n| n.starts_with("snap.")) {
-        fs::rename(path.join(name), path.join(format!("aside-{name}")))?;
-        found = true;
-    }
-    directory::sync(path)?;
-    Ok(found)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lock_that_was_just_let_go_is_waited_for() {
-        let dir = tempfile::tempdir().unwrap();
-        let config = sled::Config::new().path(dir.path());
-        let held = config.open().unwrap();
-        assert!(is_locked(&sled::Config::new().path(dir.path()).open().unwrap_err()));
-        drop(held);
-        open_when_free(&config).unwrap();
     }
 }

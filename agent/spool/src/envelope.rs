@@ -11,8 +11,8 @@ use tidegate_schemas::JobId;
 /// Starts every record; the last byte is the version of the envelope.
 pub(crate) const MAGIC: [u8; 4] = [0xf1, b'T', b'g', 1];
 /// Version of the directory and of the classes in it. 1 had neither forwarded messages nor dead letters, 2 no chunks of
-/// what is gone; both are read, and become 3 before anything is written.
-pub(crate) const VERSION: u8 = 3;
+/// what is gone, 3 had no journal; all are read, and become 4 before anything is written.
+pub(crate) const VERSION: u8 = 4;
 /// Bytes before the body.
 pub(crate) const HEADER_BYTES: usize = 30;
 /// Largest body, in bytes: an escalation of 100 KiB with a provisional answer of 64 KiB, and room for the rest.
@@ -153,6 +153,11 @@ impl<'a> Envelope<'a> {
         };
         let seq = u64::from_be_bytes(header[14..22].try_into().ok()?);
         Some(Self { key: Key::parse(&header[5..14])?, form, seq, body })
+    }
+
+    /// The sequence number in a header that is known to be one.
+    pub(crate) fn seq_of(record: &[u8]) -> Option<u64> {
+        record.get(14..22)?.try_into().ok().map(u64::from_be_bytes)
     }
 
     /// Bytes of the whole record.

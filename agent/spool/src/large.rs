@@ -1,4 +1,4 @@
-//! Records too large for a page of the database, each in a file of its own that is on disk before the record that
+//! Records that would make the journal grow too fast, each in a file of its own that is on disk before the record that
 //! names it, and goes after it.
 
 use crate::directory;
@@ -8,8 +8,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use tidegate_schemas::JobId;
 
-/// Largest record that stands in the database, in bytes. A leaf of sled holds up to 16 values and spills to files that
-/// are never synced above 128 KiB; at 4 KiB a leaf stays at half of that.
+/// Largest record that stands in the journal, in bytes: a new generation copies what is there, and nothing of these. In
+/// formats 1 to 3 they were values of sled, whose leaves spill to files that are never synced above 128 KiB.
 pub(crate) const INLINE_BYTES_MAX: usize = 4096;
 
 /// The directory `large/`.

@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - one thread owns the store; everybody else holds a [`Spool`] and gets called back;
-//! - a callback of success means that the data file was fsynced after the change was written, in the order of
+//! - a callback of success means that the journal was fsynced after the change was written, in the order of
 //!   submission; a failed sync poisons the store: every later change is refused until it is opened anew;
 //! - a prompt has at most one outcome, which is never replaced, and which takes prompt and escalation off the disk in
 //!   the same atomic step;
@@ -12,8 +12,9 @@
 //! - opening ends in a running store, whatever lies in the directory, unless the directory is another's, in use, or
 //!   written by a newer version.
 //!
-//! On disk: `CURRENT` names the format and the generation; `gen-<n>/` is a sled database of one tree whose keys are a
-//! class byte and the big-endian number of job, forwarded message or letter; `large/<class>-<number>` holds what is too
+//! On disk: `CURRENT` names the format and the generation; `gen-<n>/journal` holds the records and decides what was
+//! promised, `gen-<n>/db` is a sled database of one tree that says where in it they stand, under a class byte and the
+//! big-endian number of job, forwarded message or letter; `large/<class>-<number>` holds what is too
 //! large for a sled page; `corrupt-<n>/` is what a failed opening set aside; `clock` holds the last good time; `synced` and `before` witness against
 //! silent loss; `ballast` is space to be given up on a full disk; `lock` is held while the store is open.
 
@@ -24,11 +25,16 @@ mod dead;
 mod directory;
 mod envelope;
 mod error;
+#[cfg(test)]
+mod format_tests;
 mod forward;
 mod generation;
 mod gone;
 mod good_time;
 mod index;
+mod journal;
+#[cfg(test)]
+mod journal_tests;
 #[cfg(test)]
 mod keep_times;
 mod large;
@@ -36,6 +42,9 @@ mod limits;
 mod load;
 mod open;
 mod outbound;
+mod places;
+#[cfg(test)]
+mod poison_tests;
 mod reading;
 mod record;
 mod salvage;

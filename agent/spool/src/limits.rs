@@ -38,6 +38,11 @@ pub struct Limits {
     pub dead_policy: Policy,
     /// Changes that share one sync.
     pub group_commit_max: usize,
+    /// Milliseconds from one sync to the next on average while there is much to write: an acknowledgement waits so long
+    /// for company at most, and not at all below so many syncs.
+    pub sync_every_ms: u64,
+    /// Keys of which the journal knows more than the table of places: with so many the table takes them in.
+    pub behind_max: usize,
     /// Changes that wait for the storage thread. Forwarded messages take at most half of these places.
     pub queue_max: usize,
     /// How long a released outcome can be asked for again, in milliseconds.
@@ -86,6 +91,13 @@ impl Default for Limits {
             dead_policy: Policy::DropOldest,
             // At this size the sync is a small part of the cost, and a group stays under 1 MiB.
             group_commit_max: 128,
+            // Each sync writes a page of 4 KiB that is not full: at 1,000 prompts a second half of what they
+            // are themselves, where a fast disk that syncs as it likes would write several times as much. An answer
+            // takes a hundred times as long.
+            sync_every_ms: 8,
+            // A leaf of the table is written anew for a thousand changes; milliseconds of an opening, far less than a
+            // segment of sled with what it writes anew for them.
+            behind_max: 1024,
             // 200 devices with 20 prompts each on their way to the disk, twice. A device that keeps to its window waits for
             // the disk and is not refused; whoever reads from it bounds the bytes.
             queue_max: 8 * 1024,

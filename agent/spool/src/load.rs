@@ -43,6 +43,7 @@ pub(crate) fn load(database: &Database, large: &LargeFiles, limits: Limits) -> R
             damage = loader.record(key, value).err();
         }
     })?;
+    loader.seq = loader.seq.max(database.seq());
     damage.map_or_else(|| Ok(loader.finish()), Err)
 }
 

@@ -8,7 +8,7 @@
 //!
 //! A disk that is full or refuses writes is no damage: then the opening fails and leaves all as it was.
 
-use crate::database::{self, Database};
+use crate::database::{Builder, Database};
 use crate::directory;
 use crate::envelope::{Form, VERSION};
 use crate::error::OpenError;
@@ -17,6 +17,7 @@ use crate::good_time::GoodTime;
 use crate::large::LargeFiles;
 use crate::limits::Limits;
 use crate::load::{Loaded, load};
+use crate::places;
 use crate::record::{Counts, Recovered};
 use crate::salvage;
 use crate::space::Space;
@@ -59,6 +60,7 @@ pub(crate) fn open(dir: &Path, limits: Limits) -> Result<(Store, Recovered), Ope
         opened_bytes: 0,
         large,
         space,
+        behind_max: limits.behind_max.max(1),
         synced,
         index,
         seq: witness::end_of_group(seq.max(written)),
@@ -81,7 +83,7 @@ fn counting(dir: &Path) -> Result<u64, OpenError> {
         Current::Generation(number) => Ok(number),
         Current::Newer(found) => Err(OpenError::Format { path: dir.to_owned(), found, known: VERSION.into() }),
         Current::None => {
-            let first = database::Builder::start(dir, 1).and_then(database::Builder::finish);
+            let first = Builder::start(dir, 1).and_then(Builder::finish);
             first.map_err(refused(dir, 1))?;
             generation::finish(dir, 1).map_err(OpenError::io("cannot create", dir))?;
             Ok(1)
@@ -107,7 +109,7 @@ impl From<'_> {
             Err(why) => why,
         };
         tracing::error!(why = %first, "the store is damaged, trying without its snapshots");
-        if database::set_snapshots_aside(&path).map_err(OpenError::io("cannot set snapshots aside in", &path))? {
+        if places::set_snapshots_aside(&path).map_err(OpenError::io("cannot set snapshots aside in", &path))? {
             match self.attempt(&path) {
                 Ok((database, loaded)) => return Ok(Opened { generation: number, database, loaded }),
                 Err(why) => tracing::error!(%why, "the store is damaged beyond its snapshots"),

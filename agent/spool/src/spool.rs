@@ -7,7 +7,9 @@ use crate::limits::Limits;
 use crate::open;
 use crate::reading::Stored;
 use crate::record::{Change, Counts, OutcomeRecord, Recovered};
+use crate::store::Store;
 use crate::thread::{self, Done, Read, Request};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,9 +47,15 @@ impl Spool {
     /// The directory is another's, in use, from a newer version, or the file system refuses a fresh database.
     pub fn open(dir: &Path, limits: Limits) -> Result<(Self, Recovered), OpenError> {
         let (store, recovered) = open::open(dir, limits)?;
+        let spool = Self::start(store, limits).map_err(OpenError::io("thread for", dir))?;
+        Ok((spool, recovered))
+    }
+
+    /// Starts the thread of an open store.
+    pub(crate) fn start(store: Store, limits: Limits) -> io::Result<Self> {
         let (requests, queue) = sync_channel(limits.queue_max + READS_MAX);
-        thread::start(store, queue, limits).map_err(OpenError::io("thread for", dir))?;
-        Ok((Self { requests, waiting: Arc::default(), queue_max: limits.queue_max }, recovered))
+        thread::start(store, queue, limits)?;
+        Ok(Self { requests, waiting: Arc::default(), queue_max: limits.queue_max })
     }
 
     /// Submits a change. `done` is called exactly once: at once when the queue is full or the store closed, else on

@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use tidegate_schemas::{JobId, cbor};
 
-/// Bytes that one group writes at most, over by one change: bounds the time of a sync, and stays within one segment
-/// of sled, so that no segment is reused for what was not synced.
+/// Bytes that one group writes at most, over by one change: bounds the time of a sync.
 const GROUP_BYTES_MAX: usize = 256 << 10;
 
 /// What must outlive the outcomes that are pruned.

@@ -27,6 +27,9 @@ use tidegate_schemas::{JobId, cbor};
 /// Entries of a class that one round of pruning removes: about the work of one group.
 const PRUNE_MAX: usize = 256;
 
+/// Nobody asks for the database meanwhile.
+const SWITCHING: &str = "the generation switch did not end";
+
 /// The open store.
 pub(crate) struct Store {
     /// The directory, and the lock on it.
@@ -39,6 +42,8 @@ pub(crate) struct Store {
     pub(crate) opened_bytes: u64,
     pub(crate) large: LargeFiles,
     pub(crate) space: Space,
+    /// [`crate::Limits::behind_max`].
+    pub(crate) behind_max: usize,
     pub(crate) synced: Synced,
     pub(crate) index: Index,
     /// The sequence number of the next record.
@@ -241,7 +246,7 @@ impl Store {
             self.large.sync().map_err(|e| format!("sync of the directory of large records: {e}"))?;
         }
         let notices = staged.take_notices();
-        self.database()?.apply(staged.ops)?;
+        self.database_mut()?.apply(&staged.ops)?;
         self.tally.syncs += 1;
         self.synced.note(self.seq);
         self.seq = witness::end_of_group(self.seq);
@@ -260,7 +265,23 @@ impl Store {
     }
 
     pub(crate) fn database(&self) -> Result<&Database, String> {
-        self.database.as_ref().ok_or_else(|| "the generation switch did not end".to_owned())
+        self.database.as_ref().ok_or_else(|| SWITCHING.to_owned())
+    }
+
+    fn database_mut(&mut self) -> Result<&mut Database, String> {
+        self.database.as_mut().ok_or_else(|| SWITCHING.to_owned())
+    }
+
+    /// Lets the table of places take in what the journal says, when it is time, and there is room for it. An error
+    /// poisons the store.
+    pub(crate) fn catch_up(&mut self) -> Result<(), String> {
+        let (roomy, behind_max) = (self.space.spare() > 0, self.behind_max);
+        let database = self.database_mut()?;
+        if database.is_behind(behind_max) && (roomy || database.has_room_to_catch_up()) {
+            database.catch_up()
+        } else {
+            Ok(())
+        }
     }
 
     /// Writes a record into the database or, when it is large, into a file that the database will name.

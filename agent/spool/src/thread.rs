@@ -22,6 +22,9 @@ use tidegate_schemas::JobId;
 
 /// How often keep times and free space are looked at; both are hours and megabytes.
 const TIDY_EVERY: Duration = Duration::from_secs(20);
+/// Syncs that may follow each other at once before they are held to their pace: those of some prompts one after the
+/// other, or of a few devices, never wait.
+const SYNC_BURST: u32 = 32;
 /// How soon again when a round of tidying left something over: prompts come in between.
 const TIDY_AGAIN: Duration = Duration::from_millis(200);
 
@@ -116,6 +119,8 @@ pub(crate) fn start(store: Store, requests: Receiver<Request>, limits: Limits) -
             store,
             requests,
             group_max: limits.group_commit_max.max(1),
+            sync_every: Duration::from_millis(limits.sync_every_ms),
+            paid_until: Instant::now(),
             listener: None,
             due: Instant::now() + TIDY_EVERY,
             poisoned: None,
@@ -135,6 +140,10 @@ struct Storage {
     store: Store,
     requests: Receiver<Request>,
     group_max: usize,
+    /// [`Limits::sync_every_ms`].
+    sync_every: Duration,
+    /// Up to when the syncs so far are paid for, at one for each `sync_every`.
+    paid_until: Instant,
     listener: Option<Listener>,
     /// When to tidy up next.
     due: Instant,
@@ -187,12 +196,19 @@ impl Storage {
             if pending.len() >= self.group_max || staged.is_full() {
                 break;
             }
-            next = self.requests.try_recv().ok();
+            next = self.requests.try_recv().ok().or_else(|| self.company(&staged));
         }
         self.commit(staged);
         pending.into_iter().for_each(|p| self.answer(p));
         self.renew();
         ended
+    }
+
+    /// The next request for a group that is written after more syncs than are due: it waits for company. What only asks
+    /// does not wait.
+    fn company(&self, staged: &Staged) -> Option<Request> {
+        let wait = self.paid_until.checked_duration_since(Instant::now() + SYNC_BURST * self.sync_every)?;
+        if staged.is_empty() { None } else { self.requests.recv_timeout(wait).ok() }
     }
 
     fn stage(&mut self, change: Change, staged: &mut Staged) -> Result<(), SpoolError> {
@@ -210,6 +226,7 @@ impl Storage {
         if self.poisoned.is_some() || staged.is_empty() {
             return;
         }
+        self.paid_until = self.paid_until.max(Instant::now()) + self.sync_every;
         let store = &mut self.store;
         match catch_unwind(AssertUnwindSafe(|| store.commit(staged))) {
             Ok(Ok(notices)) => notices.into_iter().for_each(|notice| self.tell(notice)),
@@ -274,15 +291,20 @@ impl Storage {
         if more { TIDY_AGAIN } else { TIDY_EVERY }
     }
 
-    /// Switches to a new generation when the file has grown too large for what lives in it.
+    /// What the answers need not wait for: the table of places takes in what the journal says, and a file that has grown
+    /// too large for what lives in it makes place for a new generation.
     fn renew(&mut self) {
-        if self.poisoned.is_some() || !self.store.is_worn() {
+        if self.poisoned.is_some() {
             return;
         }
         let store = &mut self.store;
-        if let Err(why) = catch_unwind(AssertUnwindSafe(|| store.switch_generation()))
-            .unwrap_or_else(|_| Err("the generation switch panicked".to_owned()))
-        {
+        let renewed =
+            catch_unwind(AssertUnwindSafe(
+                || {
+                    if store.is_worn() { store.switch_generation() } else { store.catch_up() }
+                },
+            ));
+        if let Err(why) = renewed.unwrap_or_else(|_| Err("renewing the generation panicked".to_owned())) {
             self.poison(why);
         }
     }

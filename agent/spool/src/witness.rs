@@ -1,15 +1,17 @@
-//! Two witnesses against silent loss. sled opens a log with a damaged record as if the log ended there, and wipes what
-//! follows; nothing says that anything is missing.
+//! Two witnesses against silent loss.
 //!
 //! - `synced` holds the sequence number of the last change that was synced. It is written without a sync of its own:
-//!   it may be behind after a power cut, never ahead.
-//! - `before` is a copy of the log, taken before sled touches it and removed when the store is open. The records in it
+//!   it may be behind after a power cut, never ahead. It misses the end of a journal that was cut short.
+//! - `before` is for stores of formats 1 to 3, whose records stand in sled's own log. sled opens a log with a damaged
+//!   record as if the log ended there, and wipes what follows; nothing says that anything is missing. It is a copy of
+//!   the log, taken before sled touches it and removed when the store is open. The records in it
 //!   tell of every group that was once written; all but the last one were synced before the next was written. It is
 //!   on disk before sled wipes anything, and gone from it before anything new is written: whatever power cut ends an
 //!   opening, the next one finds all that was synced in copy and log together.
 
 use crate::carve::{Carving, highest_seq};
 use crate::directory;
+use crate::journal;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -61,7 +63,7 @@ impl Synced {
     }
 }
 
-/// The log as it was before sled opened it.
+/// The log as it was before sled opened it, where it holds records.
 #[derive(Debug)]
 pub(crate) struct Before {
     path: PathBuf,
@@ -81,6 +83,7 @@ impl Before {
         let left_over = path.exists() && highest(&path) >= highest(log);
         if !left_over
             && log.exists()
+            && highest(log) > 0
             && let Err(error) = copy(log, &aside, room).and_then(|()| place(&aside, &path, store))
         {
             tracing::warn!(%error, "the log could not be copied before it is opened");
@@ -97,10 +100,15 @@ impl Before {
         [&self.path, &self.log].into_iter().map(PathBuf::as_path).filter(|path| path.exists()).collect()
     }
 
-    /// All records in copy and log: of two of a key the later one counts, wherever it stands.
+    /// Beside the log lies the journal, which is never wiped.
+    fn journal(&self) -> Option<PathBuf> {
+        Some(self.log.with_file_name(journal::NAME)).filter(|path| path.exists())
+    }
+
+    /// All records in copy, log and journal: of two of a key the later one counts, wherever it stands.
     pub(crate) fn carve(&self) -> Carving {
         let mut carving = Carving::default();
-        for source in self.sources() {
+        for source in self.sources().into_iter().chain(self.journal().as_deref()) {
             if let Err(error) = carving.search(source) {
                 tracing::warn!(%error, "the log could not be looked through");
             }

@@ -19,9 +19,10 @@ const BURST_MAX: u64 = 14;
 /// The store lies here below the mount.
 const STORE: &str = "store";
 
-/// Limits of the stores of these rigs: the defaults, whatever room the machine has.
+/// Limits of the stores of these rigs: the defaults, whatever room the machine has. The table of places takes in what
+/// the journal says again and again, so that many states lie around that.
 pub(crate) fn limits() -> Limits {
-    Limits { free_bytes_min: 0, ..Limits::default() }
+    Limits { free_bytes_min: 0, behind_max: 40, ..Limits::default() }
 }
 
 /// A run of a store.

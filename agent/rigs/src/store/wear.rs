@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 use tidegate_schemas::JobId;
-use tidegate_spool::{Change, Spool, SpoolError};
+use tidegate_spool::{Change, Limits, Spool, SpoolError};
 
 /// Bytes of the text of a prompt, and of its outcome's frame: a sentence and a small answer with its envelope.
 const PAYLOAD_BYTES: usize = 256;
@@ -75,7 +75,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 fn measure(disk: &Loopback, rate: u64, time: Duration) -> anyhow::Result<Part> {
-    let (spool, _) = Spool::open(&disk.path.join("store"), limits())?;
+    let limits = Limits { behind_max: Limits::default().behind_max, ..limits() };
+    let (spool, _) = Spool::open(&disk.path.join("store"), limits)?;
     // What an opening writes is no prompt's.
     let (written, syncs) = (disk.written_bytes()?, settle(&spool)?.syncs);
     let begin = Instant::now();
