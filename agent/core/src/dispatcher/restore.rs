@@ -17,7 +17,8 @@ use tidegate_schemas::{ErrorCode, JobId, Reason, TaskName, TaskSpec};
 impl Dispatcher {
     /// After `new`, before the first `handle`: what was on disk.
     pub fn restore(&mut self, mut jobs: Vec<Restored>, mut seen: Vec<SeenFinal>, now: Now) -> Vec<Command> {
-        seen.sort_by_key(|last| (last.at, last.job));
+        // By number, not by age: after a jump of the clock the ages say nothing of what came first.
+        seen.sort_by_key(|last| last.job);
         for last in seen {
             self.next_job = self.next_job.max(last.job.0 + 1);
             self.seen.end(last, now);

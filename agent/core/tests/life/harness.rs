@@ -118,7 +118,11 @@ impl Life {
     }
 
     pub(crate) fn control(&mut self, op: ControlOp) -> Vec<Command> {
-        let (device, control) = ("d1".parse().unwrap(), Control { op, id: "b-1".parse().unwrap() });
+        self.control_of(op, "b-1")
+    }
+
+    pub(crate) fn control_of(&mut self, op: ControlOp, id: &str) -> Vec<Command> {
+        let (device, control) = ("d1".parse().unwrap(), Control { op, id: id.parse().unwrap() });
         self.feed(Event::Controlled { ticket: Ticket(900), device, control, encoding: Encoding::Json })
     }
 

@@ -7,8 +7,10 @@ mod harness;
 
 use harness::{Life, answer, code, deadline, escalates, kept, outcome, prompt, published, refused, runs};
 use std::sync::Arc;
-use tidegate_core::{Command, Dead, EngineFault, Event, Limits, Now, OperatorDrop, Restored, Whereabouts};
-use tidegate_schemas::{Body, ControlOp, Encoding, ErrorCode, Frame, JobId, Prompt, Reason, ResolvedOutcome, Route};
+use tidegate_core::{Command, Dead, EngineFault, Event, Limits, Now, OperatorDrop, Restored, SeenFinal, Whereabouts};
+use tidegate_schemas::{
+    Body, ContentHash, ControlOp, Encoding, ErrorCode, Frame, JobId, Prompt, Reason, ResolvedOutcome, Route,
+};
 
 #[test]
 fn a_confident_answer_is_final_and_tells_where_the_time_went() {
@@ -313,6 +315,24 @@ fn what_was_on_disk_runs_again_marked_and_never_a_third_time() {
     assert_eq!(runs(&life.feed(Event::AttemptMarked(JobId(5)))), Some(2));
     let job = life.send(Prompt::bare("new"), Encoding::Json).iter().find_map(kept);
     assert_eq!(job, Some(JobId(6)), "numbers go on after those on disk");
+}
+
+#[test]
+fn of_the_ids_on_disk_the_first_ones_are_forgotten_whatever_their_age_seems() {
+    let seen = |job: u64, at_ms: u64| SeenFinal {
+        device: "d1".parse().unwrap(),
+        id: format!("p-{job}").parse().unwrap(),
+        hash: ContentHash([1; 16]),
+        job: JobId(job),
+        at: Now(at_ms),
+    };
+    let mut life = Life::with(Limits { seen_per_device_max: 2, ..Limits::default() });
+    life.core.restore(Vec::new(), vec![seen(3, 1_000), seen(1, 9_000), seen(2, 5_000)], life.now);
+    let known = |life: &mut Life, job: u64| {
+        let commands = life.control_of(ControlOp::Fetch, &format!("p-{job}"));
+        commands.iter().any(|command| matches!(command, Command::SendStored { .. }))
+    };
+    assert_eq!([1, 2, 3].map(|job| known(&mut life, job)), [false, true, true]);
 }
 
 #[test]
