@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 use tidegate_schemas::{DeviceId, Encoding, JobId, Prompt, Reply};
-use tidegate_spool::{Change, Limits, PromptRecord, Spool, Stamp};
+use tidegate_spool::{Change, Limits, PromptRecord, Room, Spool, Stamp};
 
 /// Text of each prompt, in bytes: a sentence or two.
 const TEXT_BYTES: usize = 300;
@@ -66,8 +66,10 @@ fn spool(dir: &Path, group: usize, time: Duration) -> Result<(Rate, usize), Box<
     let limits = Limits {
         inbox_entries_max: many,
         inbox_bytes_max: u64::MAX / 2,
+        inbox_device: Room { entries_max: many, bytes_max: u64::MAX / 2 },
         outcomes_entries_max: many,
         outcomes_bytes_max: u64::MAX / 2,
+        outcomes_device: Room { entries_max: many, bytes_max: u64::MAX / 2 },
         group_commit_max: group,
         free_bytes_min: 0,
         // What the disk can do; a gateway holds its syncs to a pace.

@@ -91,13 +91,13 @@ impl Default for Limits {
             dead_policy: Policy::DropOldest,
             // At this size the sync is a small part of the cost, and a group stays under 1 MiB.
             group_commit_max: 128,
-            // Each sync writes a page of 4 KiB that is not full: at 1,000 prompts a second half of what they
-            // are themselves, where a fast disk that syncs as it likes would write several times as much. An answer
-            // takes a hundred times as long.
-            sync_every_ms: 8,
-            // A leaf of the table is written anew for a thousand changes; milliseconds of an opening, far less than a
+            // Each sync writes a page that is not full, and the file system's journal with it: at 1,000 prompts a second
+            // as much as they are themselves, where a fast disk that syncs as it likes would write several times that. An
+            // answer takes longer by far.
+            sync_every_ms: 16,
+            // A leaf of the table is written anew for two thousand changes; milliseconds of an opening, less than a
             // segment of sled with what it writes anew for them.
-            behind_max: 1024,
+            behind_max: 2048,
             // 200 devices with 20 prompts each on their way to the disk, twice. A device that keeps to its window waits for
             // the disk and is not refused; whoever reads from it bounds the bytes.
             queue_max: 8 * 1024,

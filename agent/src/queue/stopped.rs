@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::sync::mpsc::sync_channel;
 use tidegate_schemas::{Answer, ErrorCode, ErrorFrame, Frame, JobId, Reason};
 use tidegate_spool::{
-    Change, DeadId, DeadItem, ForwardId, OpenError, OutcomeRecord, PromptRecord, QueueClass, Recovered, Spool,
+    Change, DeadId, DeadItem, ForwardId, Limits, OpenError, OutcomeRecord, PromptRecord, QueueClass, Recovered, Spool,
     SpoolError, Stamp, Stored,
 };
 
@@ -31,7 +31,7 @@ impl Stopped {
         // The ages that are shown, and the stamps that are written, are worth what the clock is worth.
         crate::trusted_time::look();
         let (spool, Recovered { next_job, .. }) =
-            Spool::open(&config.data_dir, config.spool).map_err(|error| match error {
+            Spool::open(&config.data_dir, alone(config.spool)).map_err(|error| match error {
                 OpenError::InUse { path } => Failure::storage(format!(
                     "data directory {} is in use by a process that does not answer at the control socket",
                     path.display()
@@ -112,6 +112,11 @@ pub(crate) fn again(prompt: tidegate_schemas::Prompt, number: u64) -> tidegate_s
 /// That nothing is there.
 pub(crate) fn absent(class: QueueClass, number: u64) -> String {
     format!("{class} has no entry {number}")
+}
+
+/// The change of a command has no company to wait for.
+fn alone(limits: Limits) -> Limits {
+    Limits { sync_every_ms: 0, ..limits }
 }
 
 fn cancelled(record: &PromptRecord, reaches: &Reaches) -> OutcomeRecord {

@@ -28,7 +28,8 @@ impl Loopback {
         let disk = Self { device, path: path.to_owned() };
         // No blocks are set aside for root, who fills it; all tables are written now, none while something is measured.
         let now = "lazy_itable_init=0,lazy_journal_init=0";
-        said("mkfs.ext4", &["-q", "-F", "-m", "0", "-E", now, &disk.device])?;
+        // Blocks as a card has them, where small file systems get smaller ones.
+        said("mkfs.ext4", &["-q", "-F", "-b", "4096", "-m", "0", "-E", now, &disk.device])?;
         said("mount", &["-o", "noatime", &disk.device, &path.display().to_string()])?;
         Ok(disk)
     }
