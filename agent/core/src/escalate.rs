@@ -161,12 +161,17 @@ impl Leg {
         self.last_sent = Some(now);
     }
 
-    /// Publish `attempt` did not count.
-    pub fn unsent(&mut self, attempt: u32, now: Now) {
+    /// Publish `attempt` did not count. The pause is at most the shortest lease, so that whoever comes to work has it
+    /// within one.
+    pub fn unsent(&mut self, attempt: u32, now: Now, lease_ms_min: u64) {
         if self.stand != Stand::Publishing || attempt != self.attempt {
             return;
         }
-        let pause_ms = PAUSE_MS_MIN.checked_shl(self.unsent).unwrap_or(PAUSE_MS_MAX).min(PAUSE_MS_MAX);
+        let pause_ms = PAUSE_MS_MIN
+            .checked_shl(self.unsent)
+            .unwrap_or(PAUSE_MS_MAX)
+            .min(PAUSE_MS_MAX)
+            .min(lease_ms_min.max(PAUSE_MS_MIN));
         self.unsent = (self.unsent + 1).min(UNSENT_MAX);
         self.stand = Stand::Waiting(now.after(pause_ms));
     }
@@ -238,7 +243,7 @@ mod tests {
         let mut leg = Leg::new(Now(0));
         for pause_ms in [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000] {
             assert_eq!(leg.publish(), 1);
-            leg.unsent(1, Now(0));
+            leg.unsent(1, Now(0), 60_000);
             assert_eq!(leg.due(), Some(Now(pause_ms)));
             assert_eq!(leg.want(Now(pause_ms - 1), &limits), Want::Patience);
             assert_eq!(leg.want(Now(pause_ms), &limits), Want::Publish);
@@ -249,14 +254,24 @@ mod tests {
     }
 
     #[test]
+    fn no_pause_is_longer_than_the_shortest_lease() {
+        let mut leg = Leg::new(Now(0));
+        for pause_ms in [500, 1_000, 2_000, 4_000, 5_000, 5_000] {
+            leg.publish();
+            leg.unsent(1, Now(0), 5_000);
+            assert_eq!(leg.due(), Some(Now(pause_ms)));
+        }
+    }
+
+    #[test]
     fn reports_of_another_publish_change_nothing() {
         let mut leg = Leg::new(Now(0));
         leg.publish();
         leg.sent(2, Now(1), 10);
-        leg.unsent(2, Now(1));
+        leg.unsent(2, Now(1), 30_000);
         assert_eq!(leg.due(), None);
         leg.sent(1, Now(5), 10);
-        leg.unsent(1, Now(6));
+        leg.unsent(1, Now(6), 30_000);
         assert_eq!(leg.due(), Some(Now(15)));
     }
 

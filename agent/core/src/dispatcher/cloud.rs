@@ -169,7 +169,7 @@ impl Dispatcher {
     pub(super) fn escalation_unsent(&mut self, id: JobId, attempt: u32, now: Now) {
         self.publishing.remove(&id);
         if let Some(case) = self.jobs.get_mut(&id).and_then(|job| job.case.as_deref_mut()) {
-            case.leg.unsent(attempt, now);
+            case.leg.unsent(attempt, now, self.limits.lease_ms_min);
         }
         self.retime(id);
     }
