@@ -38,8 +38,8 @@ pub struct Limits {
     pub dead_policy: Policy,
     /// Changes that share one sync.
     pub group_commit_max: usize,
-    /// Milliseconds from one sync to the next on average while there is much to write: an acknowledgement waits so long
-    /// for company at most, and not at all below so many syncs.
+    /// Milliseconds from one sync to the next on average while many ask at once, and what a release or a removal, which
+    /// nobody waits for, waits for company. A few devices that ask one after the other never wait.
     pub sync_every_ms: u64,
     /// Keys of which the journal knows more than the table of places: with so many the table takes them in.
     pub behind_max: usize,

@@ -22,6 +22,8 @@ use tidegate_schemas::JobId;
 
 /// How often keep times and free space are looked at; both are hours and megabytes.
 const TIDY_EVERY: Duration = Duration::from_secs(20);
+/// Changes of a usual group from which on there is a crowd: a few devices that ask one after the other are none.
+const CROWD: f32 = 4.0;
 /// Syncs that may follow each other at once before they are held to their pace: those of some prompts one after the
 /// other, or of a few devices, never wait.
 const SYNC_BURST: u32 = 32;
@@ -75,6 +77,28 @@ impl Request {
     }
 }
 
+/// Whether somebody waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    /// Nobody: it may as well be written a moment later.
+    Lazy,
+    /// A device, or whoever asks.
+    Urgent,
+}
+
+impl Urgency {
+    fn of(request: &Request) -> Self {
+        match request {
+            Request::Change(change, _) => match **change {
+                Change::Release { .. } | Change::Forget { .. } | Change::ForwardDone { .. } => Self::Lazy,
+                _ => Self::Urgent,
+            },
+            Request::PutBack(_) | Request::Listen(_) => Self::Lazy,
+            Request::Read(_) | Request::Close(_) => Self::Urgent,
+        }
+    }
+}
+
 /// The callback of a change: called exactly once, with `Stopped` when the thread ended before it came to it.
 pub(crate) struct Done {
     call: Option<Answer<Result<(), SpoolError>>>,
@@ -121,6 +145,7 @@ pub(crate) fn start(store: Store, requests: Receiver<Request>, limits: Limits) -
             group_max: limits.group_commit_max.max(1),
             sync_every: Duration::from_millis(limits.sync_every_ms),
             paid_until: Instant::now(),
+            usual: 0.0,
             listener: None,
             due: Instant::now() + TIDY_EVERY,
             poisoned: None,
@@ -144,6 +169,8 @@ struct Storage {
     sync_every: Duration,
     /// Up to when the syncs so far are paid for, at one for each `sync_every`.
     paid_until: Instant,
+    /// Changes of a group, on a moving average.
+    usual: f32,
     listener: Option<Listener>,
     /// When to tidy up next.
     due: Instant,
@@ -181,8 +208,9 @@ impl Storage {
         let mut staged = Staged::default();
         let mut pending = Vec::new();
         let mut next = Some(first);
-        let mut ended = None;
+        let (mut ended, mut urgency, begun) = (None, Urgency::Lazy, Instant::now());
         while let Some(request) = next.take() {
+            urgency = urgency.max(Urgency::of(&request));
             match request {
                 Request::Change(change, done) => pending.push(Pending::Change(done, self.stage(*change, &mut staged))),
                 Request::Read(read) => pending.push(Pending::Read(read)),
@@ -196,19 +224,27 @@ impl Storage {
             if pending.len() >= self.group_max || staged.is_full() {
                 break;
             }
-            next = self.requests.try_recv().ok().or_else(|| self.company(&staged));
+            next = self.requests.try_recv().ok().or_else(|| self.company(&staged, begun, urgency));
         }
+        self.usual += (pending.len() as f32 - self.usual) / 16.0;
         self.commit(staged);
         pending.into_iter().for_each(|p| self.answer(p));
         self.renew();
         ended
     }
 
-    /// The next request for a group that is written after more syncs than are due: it waits for company. What only asks
-    /// does not wait.
-    fn company(&self, staged: &Staged) -> Option<Request> {
-        let wait = self.paid_until.checked_duration_since(Instant::now() + SYNC_BURST * self.sync_every)?;
-        if staged.is_empty() { None } else { self.requests.recv_timeout(wait).ok() }
+    /// The next request for a group that waits for company: one that nobody waits for, since a release or a removal that
+    /// comes later harms nobody; and any, while there is a crowd and more syncs were made than are due.
+    fn company(&self, staged: &Staged, begun: Instant, urgency: Urgency) -> Option<Request> {
+        if staged.is_empty() {
+            return None;
+        }
+        let until = match urgency {
+            Urgency::Lazy => begun + self.sync_every,
+            Urgency::Urgent if self.usual >= CROWD => self.paid_until.checked_sub(SYNC_BURST * self.sync_every)?,
+            Urgency::Urgent => return None,
+        };
+        self.requests.recv_timeout(until.checked_duration_since(Instant::now())?).ok()
     }
 
     fn stage(&mut self, change: Change, staged: &mut Staged) -> Result<(), SpoolError> {
