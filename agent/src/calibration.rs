@@ -1,22 +1,26 @@
 //! Calibrations: what a model's signals mean, measured on labelled answers; a versioned JSON file beside the model file.
 //!
-//! Version 2 holds a fitted score, its isotonic map, what the cloud is worth, and the labelled answers that back a
-//! promise (numbers, no text). Version 1 held a map from the product of probabilities only; it is still read. Invariant:
-//! a file for another model, or with numbers that cannot be, is refused whole, with the reason.
+//! Version 3 holds a fitted score with the records of the answers, its isotonic map, what the cloud is worth, and the
+//! labelled answers that back a promise (numbers, no text). Version 2 had no records and knew of each labelled answer the
+//! whole sum only; version 1 held a map from the product of probabilities. Both are still read. Invariant: a file for
+//! another model, or with numbers that cannot be, is refused whole, with the reason.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use tidegate_core::early::{STEPS, Trail};
 use tidegate_core::features::{FEATURE_NAMES, FEATURES};
+use tidegate_core::fitted::Fitted;
 use tidegate_core::gain::Gain;
 use tidegate_core::knowledge::{EVIDENCE_MAX, Evidence, Knowledge};
 use tidegate_core::logistic::{Logistic, ROWS_PER_OUTCOME_MIN};
+use tidegate_core::records::Records;
 use tidegate_core::{Calibration, Score};
 use tidegate_schemas::TaskName;
 use tracing::warn;
 
 /// Version of the file that is written.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 /// Largest file, in bytes: the evidence of some tasks and room.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Fewest labelled answers of a task: fewer say nothing that a threshold could rest on.
@@ -56,9 +60,10 @@ pub(crate) struct Entry {
     /// What the cloud is worth, where it was measured.
     #[serde(default)]
     pub(crate) gain: Option<Worth>,
-    /// Labelled answers that the score was not fitted on: confidence, right (1 or 0), least and summed log-probability.
+    /// Labelled answers that the score was not fitted on: confidence, right (1 or 0), and the sums of their
+    /// log-probabilities after each of the first tokens; in version 2 the least log-probability and the whole sum.
     #[serde(default)]
-    pub(crate) evidence: Vec<(f64, u8, f64, f64)>,
+    pub(crate) evidence: Vec<Vec<f64>>,
 }
 
 /// A logistic score.
@@ -72,6 +77,9 @@ pub(crate) struct Line {
     pub(crate) scale: Vec<f64>,
     /// Their weights, the intercept last.
     pub(crate) weights: Vec<f64>,
+    /// Records of answers, by number, in log-odds.
+    #[serde(default)]
+    pub(crate) answers: Vec<(u64, f64)>,
 }
 
 /// What the cloud is worth: (yes, all) of what it mended and of what it broke.
@@ -96,9 +104,14 @@ impl Entry {
         let score = match calibration.score() {
             Score::Product => None,
             Score::Fitted(model) => {
-                let (centre, scale, weights) = model.parts();
-                let features = FEATURE_NAMES.map(str::to_owned).to_vec();
-                Some(Line { features, centre: centre.to_vec(), scale: scale.to_vec(), weights: weights.to_vec() })
+                let (centre, scale, weights) = model.line().parts();
+                Some(Line {
+                    features: FEATURE_NAMES.map(str::to_owned).to_vec(),
+                    centre: centre.to_vec(),
+                    scale: scale.to_vec(),
+                    weights: weights.to_vec(),
+                    answers: model.records().parts().map(|(answer, offset)| (answer, rounded(offset))).collect(),
+                })
             }
         };
         let knots = calibration.knots().to_vec();
@@ -130,8 +143,9 @@ impl Line {
         }
         let fixed = |values: Vec<f64>| <[f64; FEATURES]>::try_from(values).map_err(|v| count_of(v.len(), FEATURES));
         let weights = self.weights.try_into().map_err(|v: Vec<f64>| count_of(v.len(), FEATURES + 1))?;
-        let model = Logistic::from_parts(fixed(self.centre)?, fixed(self.scale)?, weights);
-        model.map(|model| Score::Fitted(Box::new(model))).map_err(|e| e.to_string())
+        let line = Logistic::from_parts(fixed(self.centre)?, fixed(self.scale)?, weights).map_err(|e| e.to_string())?;
+        let records = Records::from_parts(self.answers).ok_or("its records of answers are too many or out of range")?;
+        Ok(Score::Fitted(Box::new(Fitted::new(line, records))))
     }
 }
 
@@ -139,23 +153,43 @@ fn count_of(have: usize, want: usize) -> String {
     format!("{have} numbers where {want} belong")
 }
 
-fn evidence(rows: &[(f64, u8, f64, f64)]) -> Result<Vec<Evidence>, String> {
+/// A number as a file has it: what lies behind six places says nothing.
+pub(crate) fn rounded(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}
+
+/// A row of the file: what backs a promise.
+pub(crate) fn evidence_row(row: &Evidence) -> Vec<f64> {
+    let first = [rounded(row.confidence), f64::from(u8::from(row.right))];
+    first.into_iter().chain(row.trail.get().map(rounded)).collect()
+}
+
+fn evidence(rows: &[Vec<f64>]) -> Result<Vec<Evidence>, String> {
     if rows.len() > EVIDENCE_MAX {
         return Err(format!("{} rows of evidence, limit is {EVIDENCE_MAX}", rows.len()));
     }
-    let right = rows.iter().filter(|row| row.1 == 1).count();
+    let row = |(index, row): (usize, &Vec<f64>)| {
+        parsed(row).ok_or_else(|| format!("row {index} of its evidence is out of range"))
+    };
+    let rows: Vec<Evidence> = rows.iter().enumerate().map(row).collect::<Result<_, _>>()?;
+    let right = rows.iter().filter(|row| row.right).count();
     if !rows.is_empty() && right.min(rows.len() - right) == 0 {
         return Err(format!(
             "its evidence is {right} right answers of {}: labels of one kind show nothing",
             rows.len()
         ));
     }
-    let row = |(index, &(confidence, right, min_logprob, sum_logprob)): (usize, &(f64, u8, f64, f64))| {
-        let sound = (0.0..=1.0).contains(&confidence) && right <= 1 && min_logprob <= 0.0 && sum_logprob <= 0.0;
-        let row = Evidence { confidence, right: right == 1, min_logprob, sum_logprob };
-        if sound { Ok(row) } else { Err(format!("row {index} of its evidence is out of range")) }
+    Ok(rows)
+}
+
+fn parsed(row: &[f64]) -> Option<Evidence> {
+    let (&[confidence, right], sums) = row.split_first_chunk::<2>()?;
+    let trail = match sums {
+        [least, sum] if *least <= 0.0 => Trail::from_parts([*sum; STEPS])?,
+        sums => Trail::from_parts(<[f64; STEPS]>::try_from(sums).ok()?)?,
     };
-    rows.iter().enumerate().map(row).collect()
+    let sound = (0.0..=1.0).contains(&confidence) && (right == 0.0 || right == 1.0);
+    sound.then_some(Evidence { confidence, right: right == 1.0, trail })
 }
 
 /// Where the calibration of a model lies.
@@ -265,6 +299,11 @@ mod tests {
         check(&v2(&format!(r#"{knots},"gain":{{"mends":[2,1],"breaks":[0,1]}}"#)), "are no counts");
         let line = r#""score":{"features":["x"],"centre":[],"scale":[],"weights":[]}"#;
         check(&v2(&format!("{knots},{line}")), "its features are x");
+        let falls = |row: &str| v2(&format!(r#"{knots},"evidence":[[0.5,1,-0.1,-0.2],{row}]"#));
+        assert_eq!(checked(&falls("[0.5,0,-0.1,-0.2,-0.3,-0.3,-0.3,-0.3,-0.3,-0.3]")), Ok(1));
+        check(&falls("[0.5,0,-0.1,-0.2,-0.3,-0.3,-0.3,-0.3,-0.3,-0.1]"), "row 1 of its evidence");
+        check(&falls("[0.5,0,-0.1]"), "row 1 of its evidence");
+        check(&falls("[0.5,2,-0.1,-0.2]"), "row 1 of its evidence");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use tidegate_core::Signals;
+use tidegate_core::early::{STEPS, Trail};
 use tidegate_core::features::{FEATURES, Features};
 use tidegate_core::gain::Gain;
 use tidegate_core::knowledge::Knowledge;
@@ -49,12 +50,23 @@ pub(crate) struct Label {
     pub(crate) logprobs: (f64, f64),
     /// Whether the cloud said the same.
     pub(crate) agree: bool,
+    /// Stands for our answer; 0 in files of before.
+    #[serde(default)]
+    pub(crate) answer: u64,
+    /// How the sum fell while it was written; none in files of before.
+    #[serde(default)]
+    trail: Option<[f64; STEPS]>,
 }
 
 impl Label {
     /// The features, if they are this program's.
     pub(crate) fn features(&self) -> Option<Features> {
         Features::from_values(<[f64; FEATURES]>::try_from(self.features.clone()).ok()?)
+    }
+
+    /// How the sum fell; where only the end is known, as if at once.
+    pub(crate) fn trail(&self) -> Trail {
+        self.trail.and_then(Trail::from_parts).unwrap_or(Trail::flat(self.logprobs.1))
     }
 }
 
@@ -105,7 +117,8 @@ impl Learned {
             labels.pop_front();
         }
         let logprobs = (signals.min_logprob, signals.sum_logprob);
-        labels.push_back(Label { features: features.get().to_vec(), logprobs, agree });
+        let trail = signals.trail.map(|trail| *trail.get());
+        labels.push_back(Label { features: features.get().to_vec(), logprobs, agree, answer: signals.answer, trail });
         self.changed = true;
     }
 

@@ -3,11 +3,14 @@
 
 use crate::event::Signals;
 use crate::features::Features;
+use crate::fitted::Fitted;
 use crate::isotonic::isotonic;
-use crate::logistic::{FitError, Labelled, Logistic, RIDGE, sigmoid};
+use crate::logistic::{FitError, Labelled, Logistic, sigmoid};
 
 /// Parts of the rows that are held out in turn, so that the isotonic map sees scores of rows that did not make them.
 const FOLDS: usize = 5;
+/// Probabilities nearer to 0 or 1 are as good as that in log-odds.
+const ODDS_MIN: f64 = 1e-9;
 
 /// Predicted probability that an answer is right, finite, 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
@@ -60,8 +63,8 @@ pub enum CalibrationError {
 pub enum Score {
     /// The probability of the sampled tokens, as it is.
     Product,
-    /// A logistic model over all signals.
-    Fitted(Box<Logistic>),
+    /// A logistic model over all signals, with the answers' records.
+    Fitted(Box<Fitted>),
 }
 
 /// A score, and the isotonic map from it to the share of right answers, measured on held-out prompts.
@@ -102,19 +105,27 @@ impl Calibration {
         Ok(Self { score, knots })
     }
 
-    /// Learns from labelled answers: a logistic model of all rows, and the isotonic map of scores that each came from a
-    /// model of the other rows.
+    /// Learns from labelled answers: a score of all rows, and the isotonic map of scores that each came from a model of
+    /// the other rows. What the labels leave open is taken from `prior`, a calibration of the same model and task.
     ///
     /// # Errors
     /// [`FitError`] with too few answers of one kind.
-    pub fn learn(rows: &[Labelled]) -> Result<Self, FitError> {
-        let model = Logistic::fit(rows, RIDGE)?;
-        let scored = held_out_scores(rows).unwrap_or_else(|| {
+    pub fn learn(rows: &[Labelled], prior: Option<&Self>) -> Result<Self, FitError> {
+        let line = prior.and_then(Self::line);
+        let model = Fitted::learn(rows, line)?;
+        let scored = held_out_scores(rows, line).unwrap_or_else(|| {
             // A fold without both kinds: the model's own scores are all there is.
-            rows.iter().map(|row| (model.score(&row.features), row.right, row.weight)).collect()
+            rows.iter().map(|row| (model.score(&row.features, row.answer), row.right, row.weight)).collect()
         });
         let knots = isotonic(&scored);
         Self::over(Score::Fitted(Box::new(model)), knots).map_err(|_| FitError::Unsettled)
+    }
+
+    fn line(&self) -> Option<&Logistic> {
+        match &self.score {
+            Score::Product => None,
+            Score::Fitted(model) => Some(model.line()),
+        }
     }
 
     /// What the map is put on.
@@ -134,9 +145,23 @@ impl Calibration {
     pub fn confidence(&self, signals: &Signals) -> Confidence {
         match &self.score {
             Score::Product => self.apply(signals.sum_logprob.exp()),
-            Score::Fitted(model) => {
-                Features::of(signals).map_or(Confidence(0.0), |features| self.apply(model.score(&features)))
+            Score::Fitted(_) => {
+                Features::of(signals).map_or(Confidence(0.0), |f| self.confidence_of(&f, signals.answer))
             }
+        }
+    }
+
+    /// The same of features and the answer's number. A fitted score is a probability already, smooth and never tied,
+    /// and the isotonic map corrects its shape in steps: the middle of both in log-odds has neither ties nor the
+    /// line's bend. On the validation prompts its calibration error and its order across tasks are better than the
+    /// map's alone.
+    #[must_use]
+    pub fn confidence_of(&self, features: &Features, answer: u64) -> Confidence {
+        let raw = self.rank_of(features, answer);
+        let mapped = self.apply(raw);
+        match &self.score {
+            Score::Product => mapped,
+            Score::Fitted(_) => Confidence::new(sigmoid((log_odds(raw) + log_odds(mapped.0)) / 2.0)),
         }
     }
 
@@ -146,22 +171,13 @@ impl Calibration {
         Self { score: Score::Product, knots: vec![(0.0, 0.0), (1.0, 1.0)] }
     }
 
-    /// The score before the isotonic map: the finer order where the map has steps. Minus infinity where the signals are
-    /// broken.
+    /// The score before the isotonic map: with the product as score, the product's log-odds stand first among the
+    /// features.
     #[must_use]
-    pub fn rank(&self, signals: &Signals) -> f64 {
-        match &self.score {
-            Score::Product => signals.sum_logprob,
-            Score::Fitted(model) => Features::of(signals).map_or(f64::NEG_INFINITY, |features| model.score(&features)),
-        }
-    }
-
-    /// The same of features alone: with the product as score, the product's log-odds stand first among them.
-    #[must_use]
-    pub fn rank_of(&self, features: &Features) -> f64 {
+    pub fn rank_of(&self, features: &Features, answer: u64) -> f64 {
         match &self.score {
             Score::Product => sigmoid(features.get()[0]),
-            Score::Fitted(model) => model.score(features),
+            Score::Fitted(model) => model.score(features, answer),
         }
     }
 
@@ -181,14 +197,21 @@ impl Calibration {
     }
 }
 
+/// ln(p / (1 − p)), kept finite.
+fn log_odds(p: f64) -> f64 {
+    let p = p.clamp(ODDS_MIN, 1.0 - ODDS_MIN);
+    (p / (1.0 - p)).ln()
+}
+
 /// Each row's score from a model of the other folds; none where a fold cannot be fitted.
-fn held_out_scores(rows: &[Labelled]) -> Option<Vec<(f64, bool, f64)>> {
+fn held_out_scores(rows: &[Labelled], prior: Option<&Logistic>) -> Option<Vec<(f64, bool, f64)>> {
     let mut scored = Vec::with_capacity(rows.len());
     for fold in 0..FOLDS {
         let (held, rest): (Vec<_>, Vec<_>) = rows.iter().enumerate().partition(|(index, _)| index % FOLDS == fold);
         let rest: Vec<Labelled> = rest.into_iter().map(|(_, row)| *row).collect();
-        let model = Logistic::fit(&rest, RIDGE).ok()?;
-        scored.extend(held.into_iter().map(|(_, row)| (model.score(&row.features), row.right, row.weight)));
+        let model = Fitted::learn(&rest, prior).ok()?;
+        let score = |row: &Labelled| (model.score(&row.features, row.answer), row.right, row.weight);
+        scored.extend(held.into_iter().map(|(_, row)| score(row)));
     }
     Some(scored)
 }

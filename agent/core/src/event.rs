@@ -1,5 +1,6 @@
 //! What the shells report to the dispatcher.
 
+use crate::early::Trail;
 use crate::strain::Condition;
 use crate::time::Now;
 use std::sync::Arc;
@@ -214,6 +215,11 @@ pub struct Signals {
     pub prompt_tokens: u32,
     /// Bytes of the prompt's text; the dispatcher knows them.
     pub prompt_bytes: u32,
+    /// Stands for the answer: the same answer has the same number; 0 where it is unknown. Made from the text, so it
+    /// stays on the gateway.
+    pub answer: u64,
+    /// How the sum fell while the answer was written, where that is known.
+    pub trail: Option<Trail>,
 }
 
 /// A prompt found on disk at start.

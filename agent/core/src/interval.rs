@@ -10,6 +10,10 @@ const WINDOW: usize = 120;
 const LEAST: usize = 20;
 /// Factor of the interval before anything was measured.
 const WIDE: f64 = 3.0;
+/// The same where a place is chosen by it: a bare prediction is no certainty, and prompts that it took for safe by a few
+/// milliseconds were the late ones. At 2 and more, nothing would ever run here that the cloud can do, and nothing be
+/// measured (in the simulation of the rig `deadline` on validation prompts).
+const UNMEASURED: f64 = 1.5;
 /// How much better the chance elsewhere must be before a prompt changes its place: predictions this near are equal.
 const MARGIN: f64 = 0.01;
 
@@ -25,10 +29,15 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// A time without spread: before anything was measured the bare prediction is all there is.
+    /// A time without spread.
     #[must_use]
     pub fn exactly(ms: f64) -> Self {
         Self { low_ms: ms, mid_ms: ms, high_ms: ms }
+    }
+
+    /// From a factor under to a factor over a prediction.
+    fn within(factor: f64, ms: f64) -> Self {
+        Self { low_ms: ms / factor, mid_ms: ms, high_ms: ms * factor }
     }
 
     /// Probability that it is over within `left_ms`: between the three known quantiles the logarithm of time is taken
@@ -73,17 +82,20 @@ impl Spread {
         self.ratios.push_back(ratio);
     }
 
-    /// The interval where enough was measured for one, else the bare prediction.
+    /// The interval by which a place is chosen: before enough was measured the prediction is taken to hold roughly.
     #[must_use]
-    pub fn around_or_bare(&self, predicted_ms: f64) -> Interval {
-        if self.ratios.len() < LEAST { Interval::exactly(predicted_ms) } else { self.around(predicted_ms) }
+    pub fn around_or_near(&self, predicted_ms: f64) -> Interval {
+        match self.ratios.len() < LEAST {
+            true => Interval::within(UNMEASURED, predicted_ms),
+            false => self.around(predicted_ms),
+        }
     }
 
     /// The interval around a prediction, its middle moved by what is usual.
     #[must_use]
     pub fn around(&self, predicted_ms: f64) -> Interval {
         if self.ratios.len() < LEAST {
-            return Interval { low_ms: predicted_ms / WIDE, mid_ms: predicted_ms, high_ms: predicted_ms * WIDE };
+            return Interval::within(WIDE, predicted_ms);
         }
         let mut sorted: Vec<f64> = self.ratios.iter().copied().collect();
         sorted.sort_by(f64::total_cmp);
@@ -136,6 +148,15 @@ mod tests {
         }
         let share = f64::from(inside) / 3_500.0;
         assert!((0.87..=0.93).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn before_anything_was_measured_a_near_deadline_is_not_taken_for_safe() {
+        let unmeasured = Spread::default().around_or_near(950.0);
+        assert!(unmeasured.chance(986.0) < 0.7 && unmeasured.chance(2_500.0) > 0.99, "{unmeasured:?}");
+        let mut measured = Spread::default();
+        (0..LEAST).for_each(|_| measured.add(100.0, 101.0));
+        assert!(measured.around_or_near(950.0).chance(986.0) > 0.99);
     }
 
     #[test]

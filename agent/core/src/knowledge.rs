@@ -4,7 +4,7 @@
 //! signals are no confidence; without calibration the model's own probability is taken as it is, and no promise holds.
 
 use crate::confidence::{Calibration, Confidence};
-use crate::early::Floor;
+use crate::early::{Floor, Trail};
 use crate::event::Signals;
 use crate::gain::Gain;
 use crate::judge;
@@ -23,10 +23,8 @@ pub struct Evidence {
     pub confidence: f64,
     /// Whether it was right.
     pub right: bool,
-    /// The least log-probability of its tokens.
-    pub min_logprob: f64,
-    /// The sum of them.
-    pub sum_logprob: f64,
+    /// How the sum of its log-probabilities fell.
+    pub trail: Trail,
 }
 
 /// Where a confidence is enough.
@@ -100,6 +98,12 @@ impl Knowledge {
     pub fn new(calibration: Calibration, mut evidence: Vec<Evidence>, gain: Gain) -> Self {
         evidence.truncate(EVIDENCE_MAX);
         Self { calibration, evidence, gain, learner: Learner::default() }
+    }
+
+    /// The calibration.
+    #[must_use]
+    pub fn calibration(&self) -> &Calibration {
+        &self.calibration
     }
 
     /// The confidence of an answer, as the calibration says.
@@ -240,7 +244,7 @@ fn bar(known: &Knowledge, keep: Keep) -> Bar {
 
 fn floor(evidence: &[Evidence], threshold: f64) -> Option<Floor> {
     let kept = evidence.iter().filter(|e| e.confidence >= threshold);
-    Floor::fitted(&kept.map(|e| (e.min_logprob, e.sum_logprob)).collect::<Vec<_>>())
+    Floor::fitted(&kept.map(|e| e.trail).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -259,7 +263,7 @@ mod tests {
         let one = |i: usize| {
             let confidence = (i % 100) as f64 / 100.0;
             let right = (i / 100 * 37 + i * 61) % 100 < i % 100;
-            Evidence { confidence, right, min_logprob: confidence - 1.0, sum_logprob: 2.0 * (confidence - 1.0) }
+            Evidence { confidence, right, trail: Trail::flat(2.0 * (confidence - 1.0)) }
         };
         (0..count).map(one).collect()
     }

@@ -51,6 +51,8 @@ pub struct Labelled {
     pub right: bool,
     /// How much it counts; 1 is once.
     pub weight: f64,
+    /// Which answer it is, as in [`Signals`](crate::Signals); 0 where that is unknown.
+    pub answer: u64,
 }
 
 impl Logistic {
@@ -59,16 +61,26 @@ impl Logistic {
     /// # Errors
     /// [`FitError`] where one outcome is too rare or the numbers do not settle.
     pub fn fit(rows: &[Labelled], ridge: f64) -> Result<Self, FitError> {
+        let (centre, scale) = moments(rows);
+        Self { centre, scale, weights: [0.0; SIZE] }.refitted(rows, ridge)
+    }
+
+    /// Fits from here on: weights are drawn to this model's, on its centres and scales.
+    ///
+    /// # Errors
+    /// As [`Logistic::fit`].
+    pub fn refitted(&self, rows: &[Labelled], ridge: f64) -> Result<Self, FitError> {
         let right = rows.iter().filter(|row| row.right).count();
         let wrong = rows.len() - right;
         if right.min(wrong) < ROWS_PER_OUTCOME_MIN {
             return Err(FitError::TooFew { right, wrong });
         }
-        let (centre, scale) = moments(rows);
-        let mut model = Self { centre, scale, weights: [0.0; SIZE] };
+        let mut model = self.clone();
         let inputs: Vec<[f64; SIZE]> = rows.iter().map(|row| model.input(&row.features)).collect();
         for _ in 0..STEPS_MAX {
-            let step = newton_step(&model.weights, &inputs, rows, ridge).ok_or(FitError::Unsettled)?;
+            let off = std::array::from_fn(|i| model.weights[i] - self.weights[i]);
+            let pull = Pull { off: &off, ridge };
+            let step = newton_step(&model.weights, &inputs, rows, pull).ok_or(FitError::Unsettled)?;
             // Half a step at most of what could overshoot: standardised weights seldom go past 5.
             let largest = step.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
             let damping = (2.0 / largest.max(2.0)).min(1.0);
@@ -99,8 +111,13 @@ impl Logistic {
     /// Probability of being right, before isotonic calibration; 0 to 1.
     #[must_use]
     pub fn score(&self, features: &Features) -> f64 {
-        let sum: f64 = self.input(features).iter().zip(&self.weights).map(|(x, w)| x * w).sum();
-        sigmoid(sum)
+        sigmoid(self.log_odds(features))
+    }
+
+    /// The same in log-odds.
+    #[must_use]
+    pub fn log_odds(&self, features: &Features) -> f64 {
+        self.input(features).iter().zip(&self.weights).map(|(x, w)| x * w).sum()
     }
 
     fn input(&self, features: &Features) -> [f64; SIZE] {
@@ -135,8 +152,14 @@ fn moments(rows: &[Labelled]) -> ([f64; FEATURES], [f64; FEATURES]) {
     (centre, scale.map(root))
 }
 
+/// What draws the weights back to where the fit began; the intercept is free.
+struct Pull<'a> {
+    off: &'a [f64; SIZE],
+    ridge: f64,
+}
+
 /// Where Newton's method goes from here; none where the system has no solution.
-fn newton_step(weights: &[f64; SIZE], inputs: &[[f64; SIZE]], rows: &[Labelled], ridge: f64) -> Option<[f64; SIZE]> {
+fn newton_step(weights: &[f64; SIZE], inputs: &[[f64; SIZE]], rows: &[Labelled], pull: Pull) -> Option<[f64; SIZE]> {
     let mut gradient = [0.0; SIZE];
     let mut hessian = [[0.0; SIZE]; SIZE];
     for (input, row) in inputs.iter().zip(rows) {
@@ -152,8 +175,8 @@ fn newton_step(weights: &[f64; SIZE], inputs: &[[f64; SIZE]], rows: &[Labelled],
         }
     }
     for i in 0..FEATURES {
-        gradient[i] -= ridge * weights[i];
-        hessian[i][i] += ridge;
+        gradient[i] -= pull.ridge * pull.off[i];
+        hessian[i][i] += pull.ridge;
     }
     hessian[FEATURES][FEATURES] += 1e-9;
     solve(hessian, gradient)
@@ -199,7 +222,7 @@ mod tests {
             let mut values = [0.0; FEATURES];
             values.iter_mut().for_each(|v| *v = random.random_range(-1.0..1.0));
             let right = random.random_bool(sigmoid(1.0 + 3.0 * values[0] - 2.0 * values[1]));
-            Labelled { features: Features::from_values(values).unwrap(), right, weight: 1.0 }
+            Labelled { features: Features::from_values(values).unwrap(), right, weight: 1.0, answer: 0 }
         };
         (0..count).map(row).collect()
     }
@@ -217,6 +240,19 @@ mod tests {
         check(0.0, 0.0);
         check(0.5, -0.5);
         check(-0.5, 0.5);
+    }
+
+    #[test]
+    fn few_labels_move_a_line_that_was_fitted_before_little_and_many_move_it_far() {
+        let old = Logistic::fit(&rows(5_000, 5), 1.0).unwrap();
+        let turned = |count: usize| {
+            let mut labels = rows(count, 6);
+            labels.iter_mut().for_each(|row| row.right = !row.right);
+            old.refitted(&labels, 100.0).unwrap().parts().2[0]
+        };
+        let before = old.parts().2[0];
+        assert!(turned(60) > 0.3 * before, "{} from {before}", turned(60));
+        assert!(turned(20_000) < -0.5 * before, "{} from {before}", turned(20_000));
     }
 
     #[test]

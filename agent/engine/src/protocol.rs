@@ -144,13 +144,14 @@ pub struct Run {
     pub floor: Option<Floor>,
 }
 
-/// Running values under which a run ends in [`Fault::Hopeless`]. Both only fall while an answer is written.
+/// Tokens after which a [`Floor`] has a value of its own.
+pub const FLOOR_STEPS: usize = 8;
+
+/// Sums of log-probabilities under which a run ends in [`Fault::Hopeless`]. A sum only falls while an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Floor {
-    /// For the least log-probability so far; minus infinity never ends a run.
-    pub min_logprob: f64,
-    /// For the sum of them so far; minus infinity never ends a run.
-    pub sum_logprob: f64,
+    /// After each of the first free tokens; the last holds for all later ones. Minus infinity never ends a run.
+    pub sums: [f64; FLOOR_STEPS],
 }
 
 /// Most log-probabilities that are reported of one answer.

@@ -1,7 +1,7 @@
 //! What the logits said, token by token, until it becomes the [`Signals`] of an answer. Invariants: forced tokens are
 //! counted and nothing else; at most [`LOGPROBS_MAX`] log-probabilities are held, sums run over all tokens.
 
-use crate::protocol::{Floor, LOGPROBS_MAX, Signals};
+use crate::protocol::{FLOOR_STEPS, Floor, LOGPROBS_MAX, Signals};
 use crate::reading::{Beside, Reading};
 
 /// Share of the tokens below the low quantile.
@@ -55,9 +55,10 @@ impl Tally {
         self.signals.forced += 1;
     }
 
-    /// Whether what was written so far is under the floor. Both values only ever fall, so it stays there.
+    /// Whether what was written so far is under the floor of its length.
     pub(crate) fn is_under(&self, floor: &Floor) -> bool {
-        self.signals.min_logprob < floor.min_logprob || self.signals.sum_logprob < floor.sum_logprob
+        let last = (self.signals.tokens as usize).min(FLOOR_STEPS).checked_sub(1);
+        last.is_some_and(|last| self.signals.sum_logprob < floor.sums[last])
     }
 
     /// The signals of the whole answer, and the log-probabilities of its first tokens.
@@ -133,14 +134,22 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_looks_at_the_sum_and_at_the_least() {
+    fn the_floor_looks_at_the_sum_after_so_many_tokens() {
         let mut tally = Tally::default();
-        let floor = |min_logprob, sum_logprob| Floor { min_logprob, sum_logprob };
-        assert!(!tally.is_under(&floor(-0.1, -0.1)));
-        tally.free(&reading(&[1.0, 1.0]), 1.0, beside(0.0, 0.0));
-        assert!(tally.is_under(&floor(-0.6, -9.0)));
-        assert!(!tally.is_under(&floor(-0.7, -0.7)));
-        tally.free(&reading(&[1.0, 1.0]), 1.0, beside(0.0, 0.0));
-        assert!(tally.is_under(&floor(-0.7, -1.3)));
+        let mut floor = Floor { sums: [-1.0; FLOOR_STEPS] };
+        floor.sums[0] = -0.6;
+        assert!(!tally.is_under(&Floor { sums: [0.0; FLOOR_STEPS] }), "nothing was written");
+        let half = |tally: &mut Tally| tally.free(&reading(&[1.0, 1.0]), 1.0, beside(0.0, 0.0));
+        half(&mut tally);
+        assert!(tally.is_under(&floor));
+        floor.sums[0] = -0.7;
+        assert!(!tally.is_under(&floor));
+        half(&mut tally);
+        assert!(tally.is_under(&floor));
+        floor.sums = [-5.0; FLOOR_STEPS];
+        (2..7).for_each(|_| half(&mut tally));
+        assert!(!tally.is_under(&floor));
+        (7..FLOOR_STEPS + 1).for_each(|_| half(&mut tally));
+        assert!(tally.is_under(&floor), "the last value holds from there on");
     }
 }

@@ -6,7 +6,7 @@ mod common;
 
 use common::{Model, run, system_run};
 use tidegate_engine::direct::{Direct, DirectError};
-use tidegate_engine::protocol::{Fault, Floor, Run, Start, Stop};
+use tidegate_engine::protocol::{FLOOR_STEPS, Fault, Floor, Run, Start, Stop};
 use tidegate_engine::tiny::Shape;
 use tidegate_schemas::JobId;
 
@@ -148,9 +148,11 @@ fn a_run_under_its_floor_ends_early_and_the_log_probabilities_add_up() {
     assert_eq!(whole.logprobs.len(), 10);
     assert!((sum - whole.signals.sum_logprob).abs() < 1e-3, "{sum} {:?}", whole.signals);
     let first_three: f64 = whole.logprobs[..3].iter().map(|lp| f64::from(*lp)).sum();
-    let floor = Some(Floor { min_logprob: f64::NEG_INFINITY, sum_logprob: first_three + 1e-3 });
+    let mut sums = [f64::NEG_INFINITY; FLOOR_STEPS];
+    sums[2] = first_three + 1e-3;
+    let floor = Some(Floor { sums });
     let fault = engine.run(Run { floor, ..run(2, "hello", 10) }).unwrap().unwrap_err();
     assert_eq!(fault, Fault::Hopeless { tokens: 3 });
-    let never = Some(Floor { min_logprob: f64::NEG_INFINITY, sum_logprob: f64::NEG_INFINITY });
+    let never = Some(Floor { sums: [f64::NEG_INFINITY; FLOOR_STEPS] });
     assert_eq!(engine.run(Run { floor: never, ..run(3, "hello", 10) }).unwrap().unwrap().text, whole.text);
 }

@@ -19,7 +19,7 @@ fn asked() -> Vec<ToEngine> {
         schema: Some("{}".to_owned()),
         max_tokens: 12,
         stream: true,
-        floor: Some(Floor { min_logprob: -2.5, sum_logprob: -7.0 }),
+        floor: Some(Floor { sums: [-0.5, -1.0, -1.5, -2.0, -2.5, -3.0, -7.0, f64::NEG_INFINITY] }),
     };
     let start = Start { memory_bytes_max: Some(1 << 40), ..Start::new("/models/a b.gguf") };
     vec![ToEngine::Start(start), ToEngine::Run(run), ToEngine::Abort { job: JobId(0) }, ToEngine::Stop]

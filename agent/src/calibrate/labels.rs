@@ -8,6 +8,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use tidegate_core::Signals;
+use tidegate_core::early::Trail;
 use tidegate_core::features::{Features, single_signals};
 use tidegate_engine::direct::Direct;
 use tidegate_engine::protocol::{Done, Run, Start, Stop};
@@ -25,8 +26,10 @@ pub(super) struct Answer {
     pub(super) features: Option<Features>,
     /// Each single signal, by name; empty where only features are known.
     pub(super) singles: Vec<(&'static str, f64)>,
-    /// Least and summed log-probability.
-    pub(super) logprobs: (f64, f64),
+    /// How the sum of its log-probabilities fell.
+    pub(super) trail: Trail,
+    /// Stands for the answer; 0 where there was no usable one.
+    pub(super) answer: u64,
     /// Whether it was right.
     pub(super) right: bool,
     /// Whether the cloud's was, where that is known.
@@ -94,7 +97,8 @@ fn escalations(config: &Config, task: &TaskName, sha256: &str) -> Result<Set, Fa
     let answer = |label: learned::Label| Answer {
         features: label.features(),
         singles: Vec::new(),
-        logprobs: label.logprobs,
+        trail: label.trail(),
+        answer: label.answer,
         right: label.agree,
         cloud: Some(true),
     };
@@ -145,14 +149,22 @@ fn answers(start: Start, spec: &TaskSpec, lines: &[Line]) -> Result<Vec<Answer>,
 
 fn answer(done: Option<Done>, line: &Line) -> Answer {
     let Some(done) = done else {
-        return Answer { features: None, singles: Vec::new(), logprobs: (0.0, 0.0), right: false, cloud: None };
+        return Answer {
+            features: None,
+            singles: Vec::new(),
+            trail: Trail::flat(0.0),
+            answer: 0,
+            right: false,
+            cloud: None,
+        };
     };
     let prompt_bytes = u32::try_from(line.prompt.len()).unwrap_or(u32::MAX);
     let signals = Signals { prompt_bytes, ..crate::up::signals(&done) };
     Answer {
         features: Features::of(&signals),
         singles: single_signals(&signals).to_vec(),
-        logprobs: (signals.min_logprob, signals.sum_logprob),
+        trail: signals.trail.unwrap_or(Trail::flat(signals.sum_logprob)),
+        answer: signals.answer,
         right: same(&line.answer, done.text.reveal()),
         cloud: None,
     }

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use study::Study;
+use tidegate_core::Calibration;
 use tidegate_engine::model_file::inspect;
 use tidegate_schemas::TaskName;
 
@@ -28,7 +29,9 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<(), Failure> {
     let model = model(args, &config)?;
     let sha256 = inspect(&model).map_err(Failure::other)?.sha256;
     let set = labels::gather(args, &config, &task, (&model, &sha256))?;
-    let study = Study::of(&set).map_err(|why| Failure::other(format!("task {task}: {why}; nothing was written")))?;
+    let prior = prior(&model, &sha256, &task, &set.sha256);
+    let study = Study::of(&set, prior.as_ref())
+        .map_err(|why| Failure::other(format!("task {task}: {why}; nothing was written")))?;
     if !args.json {
         print(&study.report(&set))?;
     }
@@ -51,6 +54,16 @@ fn model(args: &CalibrateArgs, config: &Config) -> Result<PathBuf, Failure> {
         Some(path) => Ok(path),
         None => find_model("tide-edge.gguf"),
     }
+}
+
+/// What is already known of the task: few labels then correct it instead of replacing it. Not where it was made from the
+/// same labels, which would count twice.
+fn prior(model: &Path, sha256: &str, task: &TaskName, data_sha256: &str) -> Option<Calibration> {
+    let path = calibration::path_of(model);
+    let same =
+        calibration::read_file(&path).ok()?.tasks.get(task).is_some_and(|entry| entry.data_sha256 == data_sha256);
+    let known = calibration::read(&path, sha256).ok()?.remove(task)?;
+    (!same || data_sha256.is_empty()).then(|| known.calibration().clone())
 }
 
 /// Puts the task's entry beside those of the other tasks of this model.

@@ -1,7 +1,7 @@
 //! What labelled answers show: the fit, how well it does on answers that it has not seen, and what it can promise.
 
 use super::labels::{Answer, Set};
-use crate::calibration::{self, Entry};
+use crate::calibration::{self, Entry, evidence_row};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use tidegate_core::Calibration;
@@ -9,6 +9,7 @@ use tidegate_core::gain::Gain;
 use tidegate_core::judge::{
     BINS, Pair, Verdict, brier, calibration_error, deferral_area, risk_area, routing_efficiency,
 };
+use tidegate_core::knowledge::Evidence;
 use tidegate_core::logistic::Labelled;
 use tidegate_core::risk::guaranteed;
 
@@ -32,31 +33,32 @@ pub(super) struct Study {
     pub(super) verdicts: Vec<Verdict>,
     /// Cross-validated finer order of every answer.
     pub(super) ranks: Vec<f64>,
-    evidence: Vec<(f64, u8, f64, f64)>,
+    evidence: Vec<Evidence>,
 }
 
 impl Study {
-    /// Fits and judges.
-    pub(super) fn of(set: &Set) -> Result<Self, String> {
+    /// Fits and judges. What the labels leave open is taken from `prior`.
+    pub(super) fn of(set: &Set, prior: Option<&Calibration>) -> Result<Self, String> {
         let right = set.answers.iter().filter(|answer| answer.right && answer.features.is_some()).count();
         let usable = set.answers.iter().filter(|answer| answer.features.is_some()).count();
         if let Some(why) = calibration::too_few(right, usable - right) {
             return Err(why);
         }
         let is_evidence = |index: usize| index % EVIDENCE_EVERY < EVIDENCE_OF;
-        let calibration = fit(set, |index| !is_evidence(index))?;
+        let calibration = fit(set, prior, |index| !is_evidence(index))?;
         let mut verdicts = vec![(0.0, false); set.answers.len()];
         let mut ranks = vec![0.0; set.answers.len()];
         for fold in 0..FOLDS {
-            let others = fit(set, |index| index % FOLDS != fold)?;
+            let others = fit(set, prior, |index| index % FOLDS != fold)?;
             for (index, answer) in set.answers.iter().enumerate().filter(|(index, _)| index % FOLDS == fold) {
                 verdicts[index] = (confidence(&others, answer), answer.right);
-                ranks[index] = answer.features.map_or(-1.0, |f| others.rank_of(&f));
+                ranks[index] = answer.features.map_or(-1.0, |f| others.rank_of(&f, answer.answer));
             }
         }
-        let row = |(_, answer): (usize, &Answer)| {
-            let (least, sum) = answer.logprobs;
-            (confidence(&calibration, answer), u8::from(answer.right), least, sum)
+        let row = |(_, answer): (usize, &Answer)| Evidence {
+            confidence: confidence(&calibration, answer),
+            right: answer.right,
+            trail: answer.trail,
         };
         let evidence = set.answers.iter().enumerate().filter(|(index, _)| is_evidence(*index)).map(row).collect();
         Ok(Self { calibration, verdicts, ranks, evidence })
@@ -72,7 +74,7 @@ impl Study {
             data_sha256: set.sha256.clone(),
             rows: set.answers.len(),
             gain: measured.then(|| Gain::measured(&pairs).into()),
-            evidence: self.evidence.clone(),
+            evidence: self.evidence.iter().map(evidence_row).collect(),
             ..Entry::of(&self.calibration)
         }
     }
@@ -124,7 +126,7 @@ impl Study {
             let (risk, mean, share) = (risk_area(&verdicts), deferral_area(&pairs), routing_efficiency(&pairs));
             let _ = writeln!(text, "{name:<24}{risk:>14.4}{mean:>14.4}{share:>14.3}");
         }
-        let rows: Vec<Verdict> = self.evidence.iter().map(|e| (e.0, e.1 == 1)).collect();
+        let rows: Vec<Verdict> = self.evidence.iter().map(|e| (e.confidence, e.right)).collect();
         for level in LEVELS {
             let line = match guaranteed(&rows, level, SURE) {
                 Ok(found) => {
@@ -147,7 +149,7 @@ impl Study {
             json!({ "signal": name, "risk_area": risk_area(&verdicts), "accuracy": deferral_area(&pairs),
                 "efficiency": routing_efficiency(&pairs) })
         };
-        let rows: Vec<Verdict> = self.evidence.iter().map(|e| (e.0, e.1 == 1)).collect();
+        let rows: Vec<Verdict> = self.evidence.iter().map(|e| (e.confidence, e.right)).collect();
         let promise = |level: f64| match guaranteed(&rows, level, SURE) {
             Ok(found) => {
                 json!({ "wrong_at_most": level, "sure": SURE, "threshold": found.threshold, "kept": found.kept,
@@ -164,23 +166,25 @@ impl Study {
     }
 }
 
-fn fit(set: &Set, used: impl Fn(usize) -> bool) -> Result<Calibration, String> {
+fn fit(set: &Set, prior: Option<&Calibration>, used: impl Fn(usize) -> bool) -> Result<Calibration, String> {
     let row = |(index, answer): (usize, &Answer)| {
-        let labelled = Labelled { features: answer.features?, right: answer.right, weight: 1.0 };
+        let (features, number) = (answer.features?, answer.answer);
+        let labelled = Labelled { features, right: answer.right, weight: 1.0, answer: number };
         used(index).then_some(labelled)
     };
     let rows: Vec<Labelled> = set.answers.iter().enumerate().filter_map(row).collect();
-    Calibration::learn(&rows).map_err(|e| e.to_string())
+    Calibration::learn(&rows, prior).map_err(|e| e.to_string())
 }
 
 fn confidence(calibration: &Calibration, answer: &Answer) -> f64 {
-    answer.features.map_or(0.0, |f| calibration.apply(calibration.rank_of(&f)).get())
+    answer.features.map_or(0.0, |f| calibration.confidence_of(&f, answer.answer).get())
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use tidegate_core::early::Trail;
     use tidegate_core::features::{FEATURES, Features};
 
     fn set(count: usize, right: impl Fn(usize) -> bool) -> Set {
@@ -190,7 +194,8 @@ mod tests {
             Answer {
                 features: Features::from_values(values),
                 singles: vec![("product", values[0])],
-                logprobs: (-0.1, -0.2),
+                trail: Trail::flat(-0.2),
+                answer: 1 + index as u64 % 7,
                 right: right(index),
                 cloud: Some(!index.is_multiple_of(9)),
             }
@@ -200,15 +205,15 @@ mod tests {
 
     #[test]
     fn labels_of_one_kind_and_too_few_are_refused() {
-        assert!(Study::of(&set(50, |i| i % 2 == 0)).unwrap_err().contains("50 labelled answers, 100"));
-        assert!(Study::of(&set(500, |_| true)).unwrap_err().contains("0 wrong"));
-        assert!(Study::of(&set(500, |_| false)).unwrap_err().contains("0 right"));
+        assert!(Study::of(&set(50, |i| i % 2 == 0), None).unwrap_err().contains("50 labelled answers, 100"));
+        assert!(Study::of(&set(500, |_| true), None).unwrap_err().contains("0 wrong"));
+        assert!(Study::of(&set(500, |_| false), None).unwrap_err().contains("0 right"));
     }
 
     #[test]
     fn a_study_reports_and_its_entry_is_read_back() {
         let set = set(1_000, |i| i % 17 > 4 || i % 3 == 0);
-        let study = Study::of(&set).unwrap();
+        let study = Study::of(&set, None).unwrap();
         let report = study.report(&set);
         for part in ["1000 labelled answers", "combined", "product", "wrong_at_most = 0.05", "cloud measured"] {
             assert!(report.contains(part), "{part} is not in\n{report}");
@@ -217,7 +222,10 @@ mod tests {
         assert_eq!((&told["answers"], told["promises"].as_array().map(Vec::len)), (&json!(1_000), Some(3)), "{told}");
         assert!(told["signals"][0]["signal"] == "combined" && told["brier"].is_number(), "{told}");
         let entry = study.entry(&set);
-        assert_eq!((entry.rows, entry.evidence.len()), (1_000, 400));
+        assert_eq!((entry.rows, entry.evidence.len(), entry.evidence[0].len()), (1_000, 400, 10));
+        assert_eq!(entry.score.map(|line| line.answers.len()), Some(7));
+        let again = Study::of(&set, Some(&study.calibration)).unwrap();
+        assert_ne!(again.calibration, study.calibration, "drawn to what was known before");
         assert!(entry.gain.is_some());
     }
 }

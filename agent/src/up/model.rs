@@ -3,6 +3,8 @@
 use super::hub::Hub;
 use crate::engine::EngineReport;
 use crate::{memory, schema};
+use sha2::{Digest, Sha256};
+use tidegate_core::early::Trail;
 use tidegate_core::{Completion, EngineFault, Event, Signals};
 use tidegate_engine::protocol::{Done, Fault, Stop};
 use tidegate_schemas::{CardModel, Timing, Usage};
@@ -82,7 +84,16 @@ pub(crate) fn signals(done: &Done) -> Signals {
         forced: from.forced,
         prompt_tokens: done.prompt_tokens,
         prompt_bytes: 0,
+        answer: answer_number(done.text.reveal()),
+        trail: (!done.logprobs.is_empty()).then(|| Trail::of(&done.logprobs, from.sum_logprob)),
     }
+}
+
+/// Stands for an answer, whatever its case and the white space around it: the beginning of its hash, never 0.
+pub(crate) fn answer_number(text: &str) -> u64 {
+    let hash = Sha256::digest(text.trim().to_lowercase());
+    let first = hash.iter().take(8).rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    first.max(1)
 }
 
 fn engine_fault(fault: Fault) -> EngineFault {

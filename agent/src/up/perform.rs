@@ -257,6 +257,6 @@ pub(super) fn run(inference: &Inference) -> Run {
         schema: inference.task.schema.clone(),
         max_tokens: inference.task.max_tokens,
         stream: inference.stream,
-        floor: inference.floor.map(|floor| Floor { min_logprob: floor.min_logprob, sum_logprob: floor.sum_logprob }),
+        floor: inference.floor.map(|floor| Floor { sums: floor.sums }),
     }
 }

@@ -21,12 +21,12 @@ pub(super) struct Times {
 impl Times {
     /// The interval around a predicted time from acceptance to the answer.
     pub(super) fn whole(&self, predicted_ms: u64) -> Interval {
-        self.whole.around_or_bare(predicted_ms as f64)
+        self.whole.around_or_near(predicted_ms as f64)
     }
 
     /// The interval around a predicted time in the slot.
     pub(super) fn own(&self, predicted_ms: u64) -> Interval {
-        self.own.around_or_bare(predicted_ms as f64)
+        self.own.around_or_near(predicted_ms as f64)
     }
 
     /// An answer was finished.

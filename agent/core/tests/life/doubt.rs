@@ -1,6 +1,7 @@
 //! What becomes of doubt: worth a hop or not, replaced or not, given up while it is written, looked at by lot.
 
 use crate::harness::{Life, answer, deadline, escalates, prompt, published, runs};
+use tidegate_core::early::Trail;
 use tidegate_core::gain::Gain;
 use tidegate_core::knowledge::{Evidence, Knowledge};
 use tidegate_core::strain::Condition;
@@ -14,10 +15,10 @@ fn plain() -> Knowledge {
     Calibration::identity().into()
 }
 
-/// Enough kept answers for a floor: their least log-probability is -0.2.
+/// Enough kept answers for a floor: their log-probabilities add up to -0.2, of which the first token is half.
 fn with_floor() -> Knowledge {
-    let one =
-        |i: usize| Evidence { confidence: 0.9, right: !i.is_multiple_of(20), min_logprob: -0.2, sum_logprob: -0.4 };
+    let trail = Trail::of(&[-0.1, -0.1], -0.2);
+    let one = |i: usize| Evidence { confidence: 0.9, right: !i.is_multiple_of(20), trail };
     Knowledge::new(Calibration::identity(), (0..1_000).map(one).collect(), Gain::default())
 }
 
@@ -76,7 +77,7 @@ fn a_hopeless_answer_is_given_up_and_runs_here_when_the_cloud_is_no_help() {
     one_resolution(&mut life);
     let (job, commands) = life.accept(prompt());
     let floor = floor(&commands).expect("no floor");
-    assert!((floor.min_logprob + 0.2).abs() < 1e-9, "{floor:?}");
+    assert!((floor.sums[0] + 0.1).abs() < 1e-6 && (floor.sums[1] + 0.2).abs() < 1e-6, "{floor:?}");
     let fault = EngineFault::Hopeless { tokens: 3 };
     assert_eq!(escalates(&life.feed(Event::InferenceFailed { job, fault })), Some(Reason::LowConfidence));
     let commands = life.feed(Event::EscalationKept(job));

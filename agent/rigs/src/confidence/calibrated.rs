@@ -1,13 +1,14 @@
 //! The rig `confidence`: is a stated confidence true, and does it rank better than each single signal?
 
-use super::pool::{Files, Mixture, Pools, Sample, interval, learned, resampled};
+use super::bootstrap::{DRAWS, DRAWS_SHORT, Draws, Figure, Ranking};
+use super::pool::{Files, Mixture, Pools, Sample, Shipped, interval, learned};
 use crate::report::{Check, Common, finish, table};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 use std::process::ExitCode;
 use std::time::Instant;
-use tidegate_core::Calibration;
 use tidegate_core::features::single_signals;
-use tidegate_core::judge::{BINS, Verdict, brier, calibration_error, risk_area};
+use tidegate_core::judge::{BINS, Verdict, brier, calibration_error};
+use tidegate_core::{Calibration, Signals};
 
 /// Splits of the long version.
 const SPLITS: usize = 200;
@@ -37,138 +38,153 @@ pub(crate) struct Options {
 /// Runs the rig.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let pools = options.files.read()?;
-    let splits = if options.common.short { SPLITS_SHORT } else { SPLITS };
+    let short = options.common.short;
+    let splits = if short { SPLITS_SHORT } else { SPLITS };
+    let bench = Bench {
+        shipped: Shipped::of(&pools)?,
+        draws: Draws::of(&pools.test, if short { DRAWS_SHORT } else { DRAWS }),
+        pools: &pools,
+        splits,
+    };
     println!("Measured: answers of {} on the test prompts; no part is modelled. {splits} splits.", pools.edge);
     let (mut checks, mut errors, mut areas) = (Vec::new(), Vec::new(), Vec::new());
     for (mixture, bar) in MIXTURES {
-        let result = Outcome::of(&pools, mixture, splits)?;
+        let stated = bench.stated(mixture)?;
         checks.extend(bar.map(|bar| {
-            Check::at_most(format!("calibration error, {}", mixture.name()), 100.0 * result.error.0, bar, "%")
+            Check::at_most(format!("calibration error, {}", mixture.name()), 100.0 * stated.error.0, bar, "%")
         }));
-        errors.push(result.error_row(mixture));
-        areas.extend(result.area_rows(mixture));
+        errors.push(stated.row(mixture));
+        areas.extend(bench.ranked(&[mixture])?.rows(&mixture.name()));
     }
-    for ((name, area), lead) in together(&pools, splits)? {
-        let numbers = [area, area - lead.0, lead.0, lead.1, lead.2].map(|v| format!("{:.2}", 1e3 * v));
-        areas.push(std::iter::once(format!("both tasks: {name}")).chain(numbers).collect());
-        checks.push(Check::at_least(format!("lead over {name}, lower end × 1000"), 1e3 * lead.1, 0.0, ""));
-    }
+    let together = bench.ranked(&BOTH)?;
+    areas.extend(together.rows("both tasks"));
+    checks.extend(together.checks());
     errors.push(foreign(&pools, splits)?);
     checks.push(Check::at_most("time of one confidence", time_us(&pools)?, TIME_BAR_US, "us"));
     let header = ["fitted and tested on", "prompts", "error", "2.5 %", "97.5 %", "perfect score's", "Brier"];
     println!("Expected calibration error, 15 bins of equal mass:\n{}", table(&header, &errors));
-    let header = ["risk-coverage area × 1000", "signal", "combined", "lead", "2.5 %", "97.5 %"];
-    println!("Leads are held on both tasks together, which is what a gateway serves; each mixture is reported.");
+    println!(
+        "Leads are held on both tasks together, which is what a gateway serves; each mixture is reported. Their intervals: \
+         paired bootstrap over the prompts, of the mean over the splits; beside it what single halves gave."
+    );
+    let header =
+        ["risk-coverage area × 1000", "signal", "combined", "lead", "2.5 %", "97.5 %", "halves 2.5 %", "97.5 %"];
     println!("{}", table(&header, &areas));
     finish("confidence", &options.common, &checks, &serde_json::json!({ "errors": errors, "areas": areas }))
 }
 
-/// A signal with its mean area, and our lead over it with its interval.
-type Lead = ((&'static str, f64), (f64, f64, f64));
+/// What a gateway serves.
+const BOTH: [Mixture; 2] = [Mixture::Intent(0.05), Mixture::Action];
 
-struct Outcome {
+/// What every table needs.
+struct Bench<'a> {
+    pools: &'a Pools,
+    shipped: Shipped,
+    draws: Draws,
+    splits: usize,
+}
+
+/// How true the stated confidences of one mixture are.
+struct Stated {
     prompts: usize,
     error: (f64, f64, f64),
     floor: f64,
     brier: f64,
-    combined: f64,
-    /// Per signal: its mean area, and the lead of the combined one with its interval.
-    lead: Vec<Lead>,
 }
 
-impl Outcome {
-    fn of(pools: &Pools, mixture: Mixture, splits: usize) -> anyhow::Result<Self> {
-        let mut random = StdRng::seed_from_u64(7);
-        let names: Vec<&'static str> = single_signals(&tidegate_core::Signals::default()).map(|s| s.0).to_vec();
-        let (mut errors, mut floors, mut briers, mut combined) = (vec![], vec![], vec![], vec![]);
-        let mut singles = vec![(Vec::new(), Vec::new()); names.len()];
-        let mut prompts = 0;
-        for split in 0..splits {
-            let mut pool = mixture.of(&pools.test, split as u64);
-            pool.shuffle(&mut random);
-            prompts = pool.len();
-            let (fit, report) = pool.split_at(pool.len() / 2);
-            let calibration = learned(fit)?;
-            let verdicts = verdicts(report, &calibration);
-            errors.push(calibration_error(&verdicts, BINS));
-            floors.push(calibration_error(&perfect(&verdicts, &mut random), BINS));
-            briers.push(brier(&verdicts));
-            let drawn = resampled(report, report.len(), &mut random);
-            let ours = risk_area(&ranked(&drawn, &calibration));
-            combined.push(ours);
-            for (number, (areas, leads)) in singles.iter_mut().enumerate() {
-                let one: Vec<Verdict> = drawn.iter().map(|s| s.verdict(single_signals(&s.signals)[number].1)).collect();
-                let theirs = risk_area(&one);
-                areas.push(theirs);
-                leads.push(theirs - ours);
-            }
-        }
-        let mean = |values: &[f64]| interval(values).0;
-        let lead = names.iter().zip(&singles).map(|(name, (areas, leads))| ((*name, mean(areas)), interval(leads)));
-        Ok(Self {
-            prompts,
-            error: interval(&errors),
-            floor: mean(&floors),
-            brier: mean(&briers),
-            combined: mean(&combined),
-            lead: lead.collect(),
-        })
-    }
-
-    fn error_row(&self, mixture: Mixture) -> Vec<String> {
+impl Stated {
+    fn row(&self, mixture: Mixture) -> Vec<String> {
         let (mean, low, high) = self.error;
         let numbers = [mean, low, high, self.floor, self.brier].map(|v| format!("{v:.4}"));
         [mixture.name(), self.prompts.to_string()].into_iter().chain(numbers).collect()
     }
+}
 
-    fn area_rows(&self, mixture: Mixture) -> Vec<Vec<String>> {
-        let row = |((name, area), lead): &Lead| {
-            let numbers = [*area, self.combined, lead.0, lead.1, lead.2].map(|v| format!("{:.2}", 1e3 * v));
-            std::iter::once(format!("{}: {name}", mixture.name())).chain(numbers).collect()
-        };
-        self.lead.iter().map(row).collect()
+/// Areas under the risk-coverage curve: the combined one, and per signal its own and our lead over it.
+struct Areas {
+    combined: Figure,
+    singles: Vec<(&'static str, Figure, Figure)>,
+}
+
+impl Bench<'_> {
+    fn stated(&self, mixture: Mixture) -> anyhow::Result<Stated> {
+        let mut random = StdRng::seed_from_u64(7);
+        let (mut errors, mut floors, mut briers, mut prompts) = (vec![], vec![], vec![], 0);
+        for split in 0..self.splits {
+            let mut pool = mixture.of(&self.pools.test, split as u64);
+            pool.shuffle(&mut random);
+            prompts = pool.len();
+            let (fit, report) = pool.split_at(pool.len() / 2);
+            let verdicts = verdicts(report, &self.shipped.learned(fit)?);
+            errors.push(calibration_error(&verdicts, BINS));
+            floors.push(calibration_error(&perfect(&verdicts, &mut random), BINS));
+            briers.push(brier(&verdicts));
+        }
+        let mean = |values: &[f64]| interval(values).0;
+        Ok(Stated { prompts, error: interval(&errors), floor: mean(&floors), brier: mean(&briers) })
+    }
+
+    /// Each mixture is calibrated by itself; then all their answers are ranked together.
+    fn ranked(&self, mixtures: &[Mixture]) -> anyhow::Result<Areas> {
+        let mut random = StdRng::seed_from_u64(9);
+        let names = single_signals(&Signals::default()).map(|s| s.0);
+        let singles = names.map(|name| (name, Figure::default(), Figure::default())).to_vec();
+        let mut areas = Areas { combined: Figure::default(), singles };
+        for split in 0..self.splits {
+            let mut told: Vec<(&Sample, f64)> = Vec::new();
+            for mixture in mixtures {
+                let mut pool = mixture.of(&self.pools.test, split as u64);
+                pool.shuffle(&mut random);
+                let (fit, report) = pool.split_at(pool.len() / 2);
+                let calibration = self.shipped.learned(fit)?;
+                told.extend(report.iter().map(|s| (*s, calibration.confidence(&s.signals).get())));
+            }
+            areas.add(&told, &self.draws);
+        }
+        Ok(areas)
     }
 }
 
-/// Risk-coverage areas over intents with 5 % out of scope and actions together: per signal its area and our lead.
-fn together(pools: &Pools, splits: usize) -> anyhow::Result<Vec<Lead>> {
-    let mut random = StdRng::seed_from_u64(9);
-    let names = single_signals(&tidegate_core::Signals::default()).map(|s| s.0);
-    let mut collected = vec![(Vec::new(), Vec::new()); names.len()];
-    for split in 0..splits {
-        let (mut ours, mut singles) = (Vec::new(), vec![Vec::new(); names.len()]);
-        for mixture in [Mixture::Intent(0.05), Mixture::Action] {
-            let mut pool = mixture.of(&pools.test, split as u64);
-            pool.shuffle(&mut random);
-            let (fit, report) = pool.split_at(pool.len() / 2);
-            let calibration = learned(fit)?;
-            for sample in resampled(report, report.len(), &mut random) {
-                // The order within a step of the isotonic map is the score's.
-                let confidence = calibration.confidence(&sample.signals).get();
-                ours.push(sample.verdict(confidence + 1e-6 * calibration.rank(&sample.signals).max(-1.0)));
-                let scores = single_signals(&sample.signals);
-                singles.iter_mut().zip(scores).for_each(|(list, (_, score))| list.push(sample.verdict(score)));
-            }
+impl Areas {
+    /// One split's answers with our confidence in each.
+    fn add(&mut self, told: &[(&Sample, f64)], draws: &Draws) {
+        let areas = |score: &dyn Fn(&Sample, f64) -> f64| -> Vec<f64> {
+            let error =
+                |(s, confidence): &(&Sample, f64)| (score(s, *confidence), s.number, f64::from(u8::from(!s.right())));
+            let ranking = Ranking::of(told.iter().map(error).collect());
+            draws.counts().map(|counts| ranking.risk_area(counts)).collect()
+        };
+        let ours = areas(&|_, confidence| confidence);
+        for (number, (_, area, lead)) in self.singles.iter_mut().enumerate() {
+            let theirs = areas(&|s, _| single_signals(&s.signals)[number].1);
+            area.add(&theirs);
+            lead.add(&theirs.iter().zip(&ours).map(|(theirs, ours)| theirs - ours).collect::<Vec<_>>());
         }
-        let area = risk_area(&ours);
-        for ((areas, leads), single) in collected.iter_mut().zip(&singles) {
-            let theirs = risk_area(single);
-            areas.push(theirs);
-            leads.push(theirs - area);
-        }
+        self.combined.add(&ours);
     }
-    let lead =
-        |(name, (areas, leads)): (&'static str, &(Vec<f64>, Vec<f64>))| ((name, interval(areas).0), interval(leads));
-    Ok(names.into_iter().zip(&collected).map(lead).collect())
+
+    fn rows(&self, what: &str) -> Vec<Vec<String>> {
+        let combined = self.combined.interval().0;
+        let row = |(name, area, lead): &(&'static str, Figure, Figure)| {
+            let ((mean, low, high), (least, most)) = (lead.interval(), lead.spread());
+            let numbers =
+                [area.interval().0, combined, mean, low, high, least, most].map(|v| format!("{:.2}", 1e3 * v));
+            std::iter::once(format!("{what}: {name}")).chain(numbers).collect()
+        };
+        self.singles.iter().map(row).collect()
+    }
+
+    fn checks(&self) -> Vec<Check> {
+        let check = |(name, _, lead): &(&'static str, Figure, Figure)| {
+            let low = 1e3 * lead.interval().1;
+            Check::at_least(format!("lead over {name}, lower end × 1000"), low, 0.0, "")
+        };
+        self.singles.iter().map(check).collect()
+    }
 }
 
 fn verdicts(samples: &[&Sample], calibration: &Calibration) -> Vec<Verdict> {
     samples.iter().map(|s| s.verdict(calibration.confidence(&s.signals).get())).collect()
-}
-
-/// The combined score before the isotonic map, whose steps would be ties.
-fn ranked(samples: &[&Sample], calibration: &Calibration) -> Vec<Verdict> {
-    samples.iter().map(|s| s.verdict(calibration.rank(&s.signals))).collect()
 }
 
 /// Labels drawn by the confidences themselves: the error that is left is chance.

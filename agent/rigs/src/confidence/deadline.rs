@@ -173,7 +173,7 @@ impl World {
             }
             Policy::Slack => {
                 let (_, local) = self.line.predict(job, now);
-                let reach = link.then(|| self.trips.around_or_bare(TRIP_MS));
+                let reach = link.then(|| self.trips.around_or_near(TRIP_MS));
                 // Asked twice, as the gateway does: on arrival, and when its turn comes and the wait is known.
                 let waited = self.line.turn(now) - now;
                 let at_turn = || place(self.line.own(job), reach, Some(deadline - waited));

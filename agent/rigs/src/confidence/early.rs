@@ -1,13 +1,23 @@
 //! The rig `early`: how many tokens of escalated prompts need not be written, at the same choice of what to escalate?
+//!
+//! "At an equal deferral curve": each escalated share that one may set has its own threshold and its own floor, both from
+//! validation prompts, and is one point of the curve with early escalation. What is stopped though it would have been
+//! kept is escalated, and the point is compared with the plain curve at the very share that came out.
 
-use super::pool::{Files, Sample, learned};
+use super::pool::{Files, Sample, Shipped};
 use crate::report::{Check, Common, finish, table};
 use std::process::ExitCode;
-use tidegate_core::early::Floor;
-use tidegate_core::judge::{Pair, deferral, deferral_area};
+use tidegate_core::early::{Floor, Trail};
+use tidegate_core::judge::{Pair, deferral};
 
-/// Escalated shares at which thresholds are set, on the validation prompts. The first is held to the bar.
-const SHARES: [f64; 3] = [0.2, 0.1, 0.35];
+/// Escalated shares that are set, in percent: from 2 to 60 by 2.
+const SHARES: std::ops::RangeInclusive<u32> = 1..=30;
+/// Percent from one share to the next.
+const STEP: u32 = 2;
+/// The share whose savings are held to the bar, in percent.
+const SHARE_BAR: u32 = 20;
+/// Shares that are shown, in percent.
+const SHOWN: [u32; 5] = [6, 10, SHARE_BAR, 36, 50];
 /// Least share of the decode tokens of escalated prompts that is saved, in percent.
 const SAVED_MIN: f64 = 20.0;
 /// How far the deferral curve may lie lower anywhere, in points of accuracy: one prompt of the test pool.
@@ -30,98 +40,132 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
          save. Thresholds and floors come from the validation prompts. Tokens that the schema forces count as written.",
         pools.edge
     );
-    let of = |pool: &'static str, samples: &[Sample]| -> Vec<Sample> {
-        samples.iter().filter(|s| s.row.task == pool).cloned().collect()
+    let shipped = Shipped::of(&pools)?;
+    let of = |samples: &[Sample]| -> anyhow::Result<Vec<Scored>> {
+        let actions: Vec<&Sample> = samples.iter().filter(|s| s.row.task == "action").collect();
+        actions.into_iter().map(|s| Ok(Scored { score: shipped.confidence(s)?, sample: s.clone() })).collect()
     };
-    let (validation, test) = (of("action", &pools.validation), of("action", &pools.test));
-    let calibration = learned(&validation.iter().collect::<Vec<_>>())?;
-    let score = |s: &Sample| calibration.rank(&s.signals);
-    let (mut rows, mut checks) = (Vec::new(), Vec::new());
-    for share in SHARES {
-        let threshold = threshold(validation.iter().map(score).collect(), share);
-        let kept = validation.iter().filter(|s| score(s) >= threshold);
-        let kept: Vec<(f64, f64)> = kept.map(|s| (s.signals.min_logprob, s.signals.sum_logprob)).collect();
-        let floor = Floor::fitted(&kept).unwrap_or(Floor::NONE);
-        let outcome = Outcome::of(&test, threshold, &floor, score);
-        rows.push(outcome.row(share));
-        if share == SHARES[0] {
-            checks.push(Check::at_least("decode tokens of escalated prompts saved", outcome.saved(), SAVED_MIN, "%"));
-            checks.push(Check::at_most("deferral curve lower by", outcome.lower, LOWER_MAX, "points"));
+    let (validation, test) = (of(&pools.validation)?, of(&pools.test)?);
+    let plain = deferral(&test.iter().map(|s| s.sample.pair(s.score)).collect::<Vec<Pair>>());
+    let (mut rows, mut lower, mut sum, mut points) = (Vec::new(), 0.0_f64, 0.0, 0.0);
+    let mut saved = f64::NAN;
+    for share in SHARES.map(|number| number * STEP) {
+        let point = Point::of(&validation, &test, &plain, f64::from(share) / 100.0);
+        lower = lower.max(point.lower);
+        (sum, points) = (sum + point.lower, points + 1.0);
+        if share == SHARE_BAR {
+            saved = point.saved();
+        }
+        if SHOWN.contains(&share) {
+            rows.push(point.row(share));
         }
     }
-    let header =
-        ["share set", "escalated %", "stopped", "would be kept", "tokens saved %", "curve lower", "area lower"];
+    let checks = [
+        Check::at_least("decode tokens of escalated prompts saved", saved, SAVED_MIN, "%"),
+        Check::at_most("deferral curve lower by, anywhere", lower, LOWER_MAX, "points"),
+    ];
+    let header = [
+        "share set",
+        "escalated %",
+        "stopped",
+        "would be kept",
+        "tokens saved %",
+        "if product alone ruled %",
+        "all but the first %",
+        "curve lower",
+    ];
     println!("{}", table(&header, &rows));
-    finish("early", &options.common, &checks, &serde_json::json!({ "rows": rows }))
+    println!("Mean over the curve: {:.4} points lower.", sum / points);
+    finish("early", &options.common, &checks, &serde_json::json!({ "rows": rows, "mean_lower": sum / points }))
 }
 
-/// The score below which this share lies.
-fn threshold(mut scores: Vec<f64>, share: f64) -> f64 {
-    scores.sort_by(f64::total_cmp);
-    scores[((share * scores.len() as f64) as usize).min(scores.len() - 1)]
+/// An answer with our confidence in it.
+struct Scored {
+    score: f64,
+    sample: Sample,
 }
 
-struct Outcome {
+/// What one escalated share comes to.
+struct Point {
     escalated: usize,
     prompts: usize,
     stopped: usize,
     lost: usize,
     tokens: usize,
     saved: usize,
+    /// What would be saved where the product of probabilities alone decided: it is known to be too low at once.
+    crossing: usize,
+    /// What would be saved by who knows the end from the first token.
+    first: usize,
     lower: f64,
-    area_lower: f64,
 }
 
-impl Outcome {
-    fn of(test: &[Sample], threshold: f64, floor: &Floor, score: impl Fn(&Sample) -> f64) -> Self {
-        let mut outcome = Self {
+impl Point {
+    fn of(validation: &[Scored], test: &[Scored], plain: &[f64], share: f64) -> Self {
+        let at = quantile(validation.iter().map(|s| s.score).collect(), share);
+        let sums = |s: &Scored| s.sample.signals.sum_logprob;
+        let product = quantile(validation.iter().map(sums).collect(), share);
+        let kept = validation.iter().filter(|s| s.score >= at);
+        let trail = |s: &Scored| Trail::of(&s.sample.row.logprobs, s.sample.signals.sum_logprob);
+        let floor = Floor::fitted(&kept.map(trail).collect::<Vec<_>>()).unwrap_or(Floor::NONE);
+        let crossing = Floor { sums: [product; tidegate_core::early::STEPS] };
+        let mut point = Self {
             escalated: 0,
             prompts: test.len(),
             stopped: 0,
             lost: 0,
             tokens: 0,
             saved: 0,
+            crossing: 0,
+            first: 0,
             lower: 0.0,
-            area_lower: 0.0,
         };
-        let (mut whole, mut early): (Vec<Pair>, Vec<Pair>) = (Vec::new(), Vec::new());
-        for sample in test {
-            let (score, stop) = (score(sample), floor.stops_after(&sample.row.logprobs));
-            let keeps = score >= threshold;
-            whole.push(sample.pair(score));
-            // What was stopped is escalated before all others; among these the order is the whole answer's, of which
-            // no share under the stopped one depends.
-            early.push(sample.pair(if stop.is_some() { score - 10.0 } else { score }));
-            outcome.lost += usize::from(keeps && stop.is_some());
-            outcome.stopped += usize::from(stop.is_some());
-            if !keeps {
-                outcome.escalated += 1;
-                outcome.tokens += sample.row.tokens as usize;
-                outcome.saved += stop.map_or(0, |at| sample.row.logprobs.len() - at);
+        let mut right = 0;
+        for Scored { score, sample } in test {
+            let logprobs = &sample.row.logprobs;
+            let left = |stop: Option<usize>| stop.map_or(0, |at| logprobs.len() - at);
+            let stop = floor.stops_after(logprobs);
+            let escalated = *score < at || stop.is_some();
+            right += usize::from(if escalated { sample.cloud_right } else { sample.right() });
+            point.stopped += usize::from(stop.is_some());
+            point.lost += usize::from(*score >= at && stop.is_some());
+            if escalated {
+                point.escalated += 1;
+                point.tokens += sample.row.tokens as usize;
+                point.saved += left(stop);
+                point.crossing += left(crossing.stops_after(logprobs));
+                point.first += logprobs.len().saturating_sub(1);
             }
         }
-        // Only shares from the stopped one on can be chosen: with fewer escalations the floor would be another.
-        let most_kept = test.len() - outcome.stopped;
-        let (before, after) = (deferral(&whole), deferral(&early));
-        let lower = before.iter().zip(&after).take(most_kept + 1).map(|(b, a)| 100.0 * (b - a));
-        outcome.lower = lower.fold(0.0, f64::max);
-        outcome.area_lower = 100.0 * (deferral_area(&whole) - deferral_area(&early));
-        outcome
+        let accuracy = right as f64 / test.len() as f64;
+        point.lower = 100.0 * (plain[test.len() - point.escalated] - accuracy);
+        point
     }
 
     fn saved(&self) -> f64 {
-        100.0 * self.saved as f64 / self.tokens.max(1) as f64
+        self.share_of_tokens(self.saved)
     }
 
-    fn row(&self, share: f64) -> Vec<String> {
+    fn share_of_tokens(&self, tokens: usize) -> f64 {
+        100.0 * tokens as f64 / self.tokens.max(1) as f64
+    }
+
+    fn row(&self, share: u32) -> Vec<String> {
         vec![
-            format!("{:.0} %", 100.0 * share),
+            format!("{share} %"),
             format!("{:.1}", 100.0 * self.escalated as f64 / self.prompts as f64),
             self.stopped.to_string(),
             self.lost.to_string(),
             format!("{:.1}", self.saved()),
+            format!("{:.1}", self.share_of_tokens(self.crossing)),
+            format!("{:.1}", self.share_of_tokens(self.first)),
             format!("{:.3}", self.lower),
-            format!("{:.3}", self.area_lower),
         ]
     }
+}
+
+/// The value below which this share lies.
+fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[((share * values.len() as f64) as usize).min(values.len() - 1)]
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use tidegate_core::Signals as CoreSignals;
+use tidegate_core::early::Trail;
 use tidegate_engine::protocol::Signals;
 
 /// Version of the file.
@@ -101,6 +102,8 @@ impl Row {
             forced: from.forced,
             prompt_tokens: self.prompt_tokens,
             prompt_bytes: self.prompt_bytes,
+            answer: self.answer.max(1),
+            trail: Some(Trail::of(&self.logprobs, from.sum_logprob)),
         })
     }
 }

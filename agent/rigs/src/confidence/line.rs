@@ -88,7 +88,7 @@ impl Line {
     /// Predicted time of a prompt in the slot.
     pub(crate) fn own(&self, job: Job) -> Interval {
         let work = self.predictor.work(&self.task, u64::from(job.bytes), 128);
-        self.own.around_or_bare(self.predictor.own_ms(work) as f64)
+        self.own.around_or_near(self.predictor.own_ms(work) as f64)
     }
 
     /// Predicted time of a prompt that comes now: the bare prediction, and the interval.
@@ -99,7 +99,7 @@ impl Line {
         let running: Vec<u64> = self.ahead.iter().filter(|a| a.begins_ms <= now_ms).map(left).collect();
         let work = self.predictor.work(&self.task, u64::from(job.bytes), 128);
         let total = self.predictor.wait_ms(queued, &running, 1) + self.predictor.own_ms(work);
-        (total as f64, self.spread.around_or_bare(total as f64))
+        (total as f64, self.spread.around_or_near(total as f64))
     }
 
     /// Takes a prompt in at the end of the line; when it is done.

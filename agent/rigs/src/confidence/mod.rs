@@ -1,6 +1,7 @@
 //! Rigs about knowing when the gateway is wrong. [`signals`] runs prompts through the engine once and writes down what
 //! the logits said, without any text; all others compute on such files, in seconds.
 
+mod bootstrap;
 pub(crate) mod budget;
 pub(crate) mod calibrated;
 pub(crate) mod cascade;

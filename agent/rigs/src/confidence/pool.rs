@@ -3,7 +3,8 @@
 
 use super::file::{File, Row, load};
 use anyhow::{Context as _, bail};
-use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
+use rand::{SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tidegate_core::features::Features;
 use tidegate_core::judge::{Pair, Verdict};
@@ -33,7 +34,10 @@ pub(crate) struct Sample {
     pub(crate) row: Row,
     pub(crate) signals: Signals,
     pub(crate) features: Option<Features>,
+    /// Its place in the pool.
+    pub(crate) number: usize,
     pub(crate) cloud_right: bool,
+    pub(crate) cloud_signals: Signals,
     pub(crate) agree: bool,
     pub(crate) cloud_wall_us: u64,
     pub(crate) cloud_tokens: u32,
@@ -46,7 +50,15 @@ impl Sample {
 
     /// As a row to learn from; an answer without features teaches nothing.
     pub(crate) fn labelled(&self) -> Option<Labelled> {
-        Some(Labelled { features: self.features?, right: self.row.right, weight: 1.0 })
+        let answer = self.signals.answer;
+        Some(Labelled { features: self.features?, right: self.row.right, weight: 1.0, answer })
+    }
+
+    /// The same of the cloud's answer.
+    pub(crate) fn cloud_labelled(&self) -> Option<Labelled> {
+        let signals = &self.cloud_signals;
+        let (features, answer) = (Features::of(signals)?, signals.answer);
+        Some(Labelled { features, right: self.cloud_right, weight: 1.0, answer })
     }
 
     pub(crate) fn verdict(&self, score: f64) -> Verdict {
@@ -95,20 +107,22 @@ fn joined(edge: File, cloud: &File) -> anyhow::Result<Vec<Sample>> {
     if edge.head.files != cloud.head.files || edge.rows.len() != cloud.rows.len() {
         bail!("gateway and cloud were run on different prompts");
     }
-    let sample = |(row, other): (Row, &Row)| {
+    let sample = |(number, (row, other)): (usize, (Row, &Row))| {
         // No answer: nothing free was chosen, so there are no features and the confidence is 0.
         let signals = row.core().unwrap_or_default();
         Sample {
             signals,
             features: Features::of(&signals),
+            number,
             cloud_right: other.right,
+            cloud_signals: other.core().unwrap_or_default(),
             agree: row.answer == other.answer,
             cloud_wall_us: other.wall_us,
             cloud_tokens: other.tokens,
             row,
         }
     };
-    Ok(edge.rows.into_iter().zip(&cloud.rows).map(sample).collect())
+    Ok(edge.rows.into_iter().zip(&cloud.rows).enumerate().map(sample).collect())
 }
 
 /// Prompts of a task, and how many of them belong to no intent.
@@ -153,12 +167,58 @@ impl Mixture {
 /// Learns a calibration from these prompts.
 pub(crate) fn learned(samples: &[&Sample]) -> anyhow::Result<Calibration> {
     let rows: Vec<Labelled> = samples.iter().filter_map(|s| s.labelled()).collect();
-    Calibration::learn(&rows).context("calibration")
+    Calibration::learn(&rows, None).context("calibration")
 }
 
-/// As many draws with replacement.
-pub(crate) fn resampled<'a, T>(items: &[&'a T], count: usize, random: &mut StdRng) -> Vec<&'a T> {
-    (0..count).map(|_| items[random.random_range(0..items.len())]).collect()
+/// What is shipped with a model: calibrations of its validation prompts, by task. What half of a test pool teaches is
+/// put on these, as `calibrate` puts what a gateway collects on what came with the model.
+pub(crate) struct Shipped(BTreeMap<String, Calibration>);
+
+impl Shipped {
+    /// Of the gateway's model.
+    pub(crate) fn of(pools: &Pools) -> anyhow::Result<Self> {
+        Self::from(&pools.validation, Sample::labelled)
+    }
+
+    /// Of the cloud's.
+    pub(crate) fn of_cloud(pools: &Pools) -> anyhow::Result<Self> {
+        Self::from(&pools.validation, Sample::cloud_labelled)
+    }
+
+    fn from(validation: &[Sample], labelled: fn(&Sample) -> Option<Labelled>) -> anyhow::Result<Self> {
+        let mut rows: BTreeMap<String, Vec<Labelled>> = BTreeMap::new();
+        for sample in validation {
+            rows.entry(sample.row.task.clone()).or_default().extend(labelled(sample));
+        }
+        let learned = |(task, rows): (String, Vec<Labelled>)| {
+            let calibration = Calibration::learn(&rows, None).with_context(|| format!("validation of {task}"))?;
+            Ok((task, calibration))
+        };
+        rows.into_iter().map(learned).collect::<anyhow::Result<_>>().map(Self)
+    }
+
+    /// The confidence of an answer as it is shipped.
+    pub(crate) fn confidence(&self, sample: &Sample) -> anyhow::Result<f64> {
+        let task = &sample.row.task;
+        let calibration = self.0.get(task).with_context(|| format!("no validation prompts of {task}"))?;
+        Ok(calibration.confidence(&sample.signals).get())
+    }
+
+    /// Learns from these prompts of one task.
+    pub(crate) fn learned(&self, samples: &[&Sample]) -> anyhow::Result<Calibration> {
+        self.with(samples, Sample::labelled)
+    }
+
+    /// The same of the cloud's answers.
+    pub(crate) fn cloud_learned(&self, samples: &[&Sample]) -> anyhow::Result<Calibration> {
+        self.with(samples, Sample::cloud_labelled)
+    }
+
+    fn with(&self, samples: &[&Sample], labelled: fn(&Sample) -> Option<Labelled>) -> anyhow::Result<Calibration> {
+        let rows: Vec<Labelled> = samples.iter().filter_map(|s| labelled(s)).collect();
+        let prior = samples.first().and_then(|s| self.0.get(&s.row.task));
+        Calibration::learn(&rows, prior).context("calibration")
+    }
 }
 
 /// Mean and the 2.5th and 97.5th percentile.

@@ -57,7 +57,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (mut rows, mut checks) = (Vec::new(), Vec::new());
     for trip in TRIPS_MS {
         let alone = serve(&samples, trip, |_| true, "cloud alone");
-        let ours = serve(&samples, trip, |s| calibration.rank(&s.signals) < threshold, "gateway and cloud");
+        let ours = serve(&samples, trip, |s| calibration.confidence(&s.signals).get() < threshold, "gateway and cloud");
         if trip == TRIP_BAR_MS {
             let share =
                 percentile(&ours.times, 50.0).zip(percentile(&alone.times, 50.0)).map_or(f64::NAN, |(a, b)| a / b);
@@ -86,7 +86,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
 /// The score under which the escalated share lies.
 fn threshold(samples: &[&Sample], calibration: &Calibration) -> f64 {
-    let mut scores: Vec<f64> = samples.iter().map(|s| calibration.rank(&s.signals)).collect();
+    let mut scores: Vec<f64> = samples.iter().map(|s| calibration.confidence(&s.signals).get()).collect();
     scores.sort_by(f64::total_cmp);
     scores[(ESCALATED * scores.len() as f64) as usize]
 }
