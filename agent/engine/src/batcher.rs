@@ -7,7 +7,8 @@
 use crate::grammar::Grammars;
 use crate::guess::{GUESS_TOKENS_MAX, Payoff, Pays};
 use crate::load::{LoadError, Loaded, PREFILL_TOKENS_MAX, batch_tokens};
-use crate::prefixes::Prefixes;
+use crate::pins::{Broken, Pins, clear, copy, copy_rest, take_place};
+use crate::prefixes::{Part, Pin, Prefixes};
 use crate::prompt;
 use crate::protocol::{Fault, Forced, FromEngine, Guesses, RUNS_WAITING_MAX, Run, Stop};
 use crate::sequence::{Next, Ready, Sequence};
@@ -35,6 +36,7 @@ pub(crate) struct Batcher<'m> {
     order: Vec<usize>,
     waiting: VecDeque<Sequence>,
     prefixes: Prefixes,
+    pins: Pins,
     grammars: Grammars,
     payoff: Payoff,
 }
@@ -51,28 +53,37 @@ impl<'m> Batcher<'m> {
     pub(crate) fn new(loaded: &'m Loaded) -> Result<Self, LoadError> {
         let slots = i32::try_from(loaded.slots).expect("checked against SLOTS_MAX");
         let prefixes = i32::try_from(loaded.prefixes).expect("checked against SLOTS_MAX");
+        let mut context = loaded.context()?;
+        let mut prefixes = Prefixes::new(slots..slots + prefixes, loaded.prefix_cells as usize, loaded.sharing);
         Ok(Self {
             loaded,
-            context: loaded.context()?,
+            pins: Pins::new(loaded, &mut context, &mut prefixes),
+            context,
             batch: LlamaBatch::new(batch_tokens(loaded.slots) as usize, 1),
             slots: (0..loaded.slots).map(|_| None).collect(),
             order: Vec::new(),
             waiting: VecDeque::new(),
-            prefixes: Prefixes::new(slots..slots + prefixes, loaded.context_tokens as usize),
+            prefixes,
             grammars: Grammars::default(),
             payoff: Payoff::default(),
         })
     }
 
     /// Whether nothing runs or waits.
-    pub(crate) fn is_idle(&self) -> bool {
+    fn is_idle(&self) -> bool {
         self.order.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Whether there is nothing to do: no run, and no template to compute ahead.
+    pub(crate) fn rests(&self) -> bool {
+        self.is_idle() && self.pins.rest()
     }
 
     /// Takes a run, or says at once why not.
     pub(crate) fn submit(&mut self, run: &Run, out: &mut Outlet<'_>) -> Result<(), Gone> {
         match self.prepare(run) {
             Ok(sequence) => {
+                self.pins.pause(&mut self.context, &mut self.prefixes);
                 self.waiting.push_back(sequence);
                 Ok(())
             }
@@ -113,6 +124,12 @@ impl<'m> Batcher<'m> {
 
     /// One decode, and what follows from it.
     pub(crate) fn step(&mut self, out: &mut Outlet<'_>) -> Result<(), Gone> {
+        if self.is_idle() {
+            return match self.pins.step(&mut self.context, &mut self.batch, &mut self.prefixes) {
+                Ok(()) => Ok(()),
+                Err(Broken(error)) => self.fail_all(&format!("llama.cpp could not compute a template: {error}"), out),
+            };
+        }
         self.seat();
         let outputs = self.compose();
         let tokens = self.batch.n_tokens();
@@ -145,11 +162,9 @@ impl<'m> Batcher<'m> {
     fn seat(&mut self) {
         while let Some(slot) = self.slots.iter().position(Option::is_none) {
             let Some(mut sequence) = self.waiting.pop_front() else { return };
-            if let Some(source) = self.prefixes.find(sequence.prefix()) {
-                let target = i32::try_from(slot).expect("slots are few");
-                let copied = self.context.copy_kv_cache_seq(source, target, None, None);
-                copied.expect("no positions are given that could be out of range");
-                sequence.skip_prefix();
+            if let Some(part) = self.prefixes.longest(sequence.reusable()) {
+                copy(&mut self.context, part, i32::try_from(slot).expect("slots are few"));
+                sequence.skip(part.tokens);
             }
             self.slots[slot] = Some(sequence);
             self.order.push(slot);
@@ -212,13 +227,11 @@ impl<'m> Batcher<'m> {
     fn keep_prefixes(&mut self) {
         for slot in &self.order {
             let Some(sequence) = self.slots[*slot].as_ref().filter(|s| s.stands_at_prefix()) else { continue };
-            let Some(place) = self.prefixes.place(sequence.prefix()) else { continue };
-            for old in place.clear {
-                clear(&mut self.context, old);
-            }
-            let source = i32::try_from(*slot).expect("slots are few");
-            let copied = self.context.copy_kv_cache_seq(source, place.sequence, None, None);
-            copied.expect("no positions are given that could be out of range");
+            let Some(place) = self.prefixes.place(sequence.prefix(), Pin::ByUse) else { continue };
+            take_place(&mut self.context, &place);
+            let own = Part { sequence: i32::try_from(*slot).expect("slots are few"), tokens: sequence.prefix().len() };
+            let shared = place.shared.map_or(0, |part| part.tokens);
+            copy_rest(&mut self.context, own, shared, place.sequence);
         }
     }
 
@@ -290,6 +303,7 @@ impl<'m> Batcher<'m> {
     fn fail_all(&mut self, why: &str, out: &mut Outlet<'_>) -> Result<(), Gone> {
         self.context.clear_kv_cache();
         self.prefixes.forget();
+        self.pins.again();
         for slot in std::mem::take(&mut self.order) {
             if let Some(sequence) = self.slots[slot].take() {
                 out(FromEngine::Failed { job: sequence.job, fault: Fault::Other(why.to_owned()) })?;
@@ -297,10 +311,4 @@ impl<'m> Batcher<'m> {
         }
         Ok(())
     }
-}
-
-fn clear(context: &mut LlamaContext<'_>, sequence: i32) {
-    let number = u32::try_from(sequence).expect("sequence numbers are not negative");
-    let cleared = context.clear_kv_cache_seq(Some(number), None, None);
-    cleared.expect("a sequence number under 256 fits, and no positions are given");
 }

@@ -9,6 +9,7 @@ use crate::confine::{Confinement, Part, confine_to};
 use crate::process::{Refused, harden, load_unwinder, readable_within, take_stdout};
 use crate::protocol::{FrameError, FromEngine, Start, ToEngine, read_frame, write_frame};
 use crate::service::{Ended, ORDERS_MAX, Order, STACK_BYTES, serve};
+use crate::shelf;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
@@ -76,7 +77,12 @@ pub fn run(config: ChildConfig) -> Result<(), ChildError> {
     #[cfg(feature = "dynamic-backends")]
     crate::backend::backend().map_err(ChildError::Fatal)?;
     load_unwinder();
-    tell(confine_to(&start.model_path));
+    if let Some(dir) = &start.prefix_dir
+        && let Err(error) = shelf::tidy(dir, start.prefix_bytes_max)
+    {
+        tracing::warn!(%error, "prefixes of earlier starts stay on the disk");
+    }
+    tell(confine_to(&start.model_path, start.prefix_dir.as_deref()));
     let (orders, inbox) = sync_channel(ORDERS_MAX);
     let (breaks, broken) = sync_channel(1);
     let ends = Ends { orders, breaks };

@@ -1,4 +1,5 @@
-//! What the engine's process may still reach once it knows its model: that file, facts about the processor, nothing else.
+//! What the engine's process may still reach once it knows its model: that file, the
+//! folder of computed prefixes, facts about the processor, nothing else.
 //!
 //! Invariants: applied in the main thread before any other is started, so that all inherit it; a kernel that lacks a part
 //! leaves the others in force, and [`Confinement`] says which. Prompts and model files meet C++ only behind this.
@@ -36,15 +37,15 @@ pub enum Part {
     Absent,
 }
 
-/// Confines this thread and all that it will start.
+/// Confines this thread and all that it will start to a model, and to the folder of computed prefixes if there is one.
 #[must_use]
-pub fn confine_to(model: &Path) -> Confinement {
+pub fn confine_to(model: &Path, prefixes: Option<&Path>) -> Confinement {
     // Landlock first: its own system calls are not on the list.
-    let files = restrict_files(model).unwrap_or(Part::Absent);
+    let files = restrict_files(model, prefixes).unwrap_or(Part::Absent);
     Confinement { files, calls: restrict_calls() }
 }
 
-fn restrict_files(model: &Path) -> Option<Part> {
+fn restrict_files(model: &Path, prefixes: Option<&Path>) -> Option<Part> {
     let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(RULES))
@@ -52,6 +53,7 @@ fn restrict_files(model: &Path) -> Option<Part> {
         .and_then(|rules| rules.scope(Scope::from_all(RULES)))
         .and_then(Ruleset::create);
     let rules = MACHINE.iter().map(Path::new).chain([model]).filter_map(readable);
+    let rules = rules.chain(prefixes.and_then(writable));
     let status = ruleset.and_then(|rules_so_far| rules_so_far.add_rules(rules.map(Ok))).and_then(|r| r.restrict_self());
     status.ok().map(|status| match status.ruleset {
         RulesetStatus::FullyEnforced => Part::Whole,
@@ -65,6 +67,12 @@ fn readable(path: &Path) -> Option<PathBeneath<PathFd>> {
     let rights: BitFlags<AccessFs> =
         if path.is_dir() { AccessFs::ReadFile | AccessFs::ReadDir } else { AccessFs::ReadFile.into() };
     PathFd::new(path).ok().map(|opened| PathBeneath::new(opened, rights))
+}
+
+/// A rule that lets files of a folder be read, made and written over.
+fn writable(folder: &Path) -> Option<PathBeneath<PathFd>> {
+    let rights = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::Truncate;
+    PathFd::new(folder).ok().map(|opened| PathBeneath::new(opened, rights))
 }
 
 fn restrict_calls() -> Part {
@@ -81,7 +89,7 @@ fn program() -> Option<BpfProgram> {
 }
 
 /// What reading a file, computing in threads and speaking over pipes needs. No sockets, no new programs, no writing to
-/// files (nothing may be opened for it), no tracing of others.
+/// files but where Landlock allows it, no tracing of others.
 #[rustfmt::skip]
 const ALLOWED: [i64; 74] = [
     // Pipes and files that Landlock allows.
@@ -116,7 +124,7 @@ mod tests {
     /// Runs in a thread of its own, which alone is confined.
     fn confined<T: Send + 'static>(model: &Path, work: impl FnOnce(Confinement) -> T + Send + 'static) -> T {
         let model = model.to_owned();
-        std::thread::spawn(move || work(confine_to(&model))).join().unwrap()
+        std::thread::spawn(move || work(confine_to(&model, None))).join().unwrap()
     }
 
     #[test]
@@ -134,6 +142,28 @@ mod tests {
         }
         assert_eq!(others.unwrap_err().kind(), ErrorKind::PermissionDenied);
         assert_eq!(writing.unwrap_err().kind(), ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn prefixes_are_written_in_their_folder_and_nowhere_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("prefixes");
+        std::fs::create_dir(&folder).unwrap();
+        let (inside, beside) = (folder.join("a"), dir.path().join("b"));
+        std::fs::write(&inside, "older and longer").unwrap();
+        let (whole, written, read, fresh, other) = std::thread::spawn(move || {
+            let whole = confine_to(Path::new("/proc/cpuinfo"), Some(&folder));
+            let written = std::fs::write(&inside, "mine");
+            (whole, written, std::fs::read(&inside), std::fs::write(folder.join("c"), ""), std::fs::write(beside, ""))
+        })
+        .join()
+        .unwrap();
+        written.unwrap();
+        fresh.unwrap();
+        assert_eq!(read.unwrap(), b"mine");
+        if whole.files != Part::Absent {
+            assert_eq!(other.unwrap_err().kind(), ErrorKind::PermissionDenied);
+        }
     }
 
     /// Linux names the security modules that run here.

@@ -22,7 +22,8 @@ pub struct MemoryNeed {
 pub fn memory_needed(start: &Start) -> Result<MemoryNeed, ModelFileError> {
     let (head, bytes) = head_of(&start.model_path)?;
     let trained = head.size("context_length").and_then(|size| u32::try_from(size).ok()).unwrap_or(u32::MAX);
-    let memory = Memory::predict(&head, bytes, plan(start, start.context_tokens.min(trained.max(1))));
+    let context_tokens = start.context_tokens.min(trained.max(1));
+    let memory = Memory::predict(&head, bytes, plan(start, &head, context_tokens));
     Ok(MemoryNeed { weights: memory.weights, total: memory.total() })
 }
 

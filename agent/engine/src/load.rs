@@ -3,22 +3,27 @@
 use crate::backend::backend;
 use crate::canonical::Cutting;
 use crate::gguf::Head;
-use crate::memory::{Memory, Plan};
+use crate::memory::{Memory, Plan, cell_bytes};
 use crate::model_file::{ModelFile, describe, digest, head_of};
-use crate::protocol::{CacheType, Forced, Guesses, SLOTS_MAX, Start};
+use crate::prefixes::Sharing;
+use crate::prompt::template_of;
+use crate::protocol::{CacheType, Forced, Guesses, PINNED_BYTES_MAX, SLOTS_MAX, Start};
+use crate::shelf::{Settings, Shelf};
 use crate::template::{CHATML, Template};
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use llama_cpp_2::model::{LlamaModel, params::LlamaModelParams};
 use llama_cpp_2::token::LlamaToken;
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Prompt tokens of one step, over all sequences: what an abort or a deadline waits for at most.
 pub(crate) const PREFILL_TOKENS_MAX: u32 = 64;
 /// Smallest and largest context window per sequence, in tokens.
 const CONTEXT_TOKENS: std::ops::RangeInclusive<u32> = 16..=1_048_576;
+/// Tokens of a chat template around a system prompt, about.
+const TEMPLATE_TOKENS: usize = 16;
 /// Most threads: more than any gateway has cores.
 const THREADS_MAX: u32 = 256;
 /// Architectures that are not language models answering in text; llama.cpp aborts when they are asked to.
@@ -34,11 +39,19 @@ pub(crate) struct Loaded {
     pub(crate) context_tokens: u32,
     pub(crate) slots: u32,
     pub(crate) prefixes: u32,
+    /// Tokens that all kept prefixes may have together.
+    pub(crate) prefix_cells: u32,
+    /// Bytes of the states of pinned prefixes on disk.
+    pub(crate) shelf_bytes_max: u64,
+    /// What prompts of the tasks begin with.
+    pub(crate) pinned: Vec<Vec<LlamaToken>>,
+    pub(crate) sharing: Sharing,
     pub(crate) cutting: Cutting,
     pub(crate) forced: Forced,
     pub(crate) guesses: Guesses,
     cache: CacheType,
     threads: u32,
+    prefix_dir: Option<PathBuf>,
 }
 
 /// Why a model is not loaded: one sentence with the file, the value and the limit.
@@ -56,7 +69,7 @@ pub(crate) fn load(start: &Start, progress: &mut dyn FnMut()) -> Result<Loaded, 
         return refuse(&format!("its architecture is {}, which writes no text", file.architecture));
     }
     let context_tokens = start.context_tokens.min(file.context_length.max(1));
-    let predicted = Memory::predict(&head, bytes, plan(start, context_tokens));
+    let predicted = Memory::predict(&head, bytes, plan(start, &head, context_tokens));
     if let Some(over) = start.memory_bytes_max.and_then(|max| predicted.over(max)) {
         return refuse(&over);
     }
@@ -66,25 +79,58 @@ pub(crate) fn load(start: &Start, progress: &mut dyn FnMut()) -> Result<Loaded, 
         .map_err(|e| format!("model {}: llama.cpp does not load it: {e}", path.display()))?;
     let template = template(path, &head, &model)?;
     let threads = if start.threads == 0 { physical_cores() } else { start.threads };
-    Ok(Loaded {
+    let mut loaded = Loaded {
         model: Arc::new(model),
         file,
         template,
         context_tokens,
         slots: start.slots,
         prefixes: start.prefixes,
+        prefix_cells: 0,
+        // Positions stand beside keys and values.
+        shelf_bytes_max: start.prefix_bytes_max.saturating_add(start.prefix_bytes_max / 8),
+        pinned: Vec::new(),
+        sharing: sharing(&head),
         cutting: Cutting::of(head.text("tokenizer.ggml.model")),
         forced: start.forced,
         guesses: start.guesses,
         cache: start.cache,
         threads,
-    })
+        prefix_dir: start.prefix_dir.clone(),
+    };
+    let templates = start.pinned.iter().map(|system| template_of(&loaded, system.reveal()));
+    loaded.pinned = templates.filter(|tokens| !tokens.is_empty()).collect();
+    let pinned = loaded.pinned.iter().map(Vec::len).sum::<usize>();
+    loaded.prefix_cells = prefix_cells(start, &head, context_tokens, u32::try_from(pinned).unwrap_or(u32::MAX));
+    Ok(loaded)
+}
+
+/// Whether the state of a sequence stands token by token. Of a window that slides, the cells behind it are not saved.
+fn sharing(head: &Head) -> Sharing {
+    let slides = head.size("attention.sliding_window").is_some_and(|window| window > 0);
+    let recurs = ["ssm.state_size", "ssm.conv_kernel", "wkv.head_size", "shortconv.l_cache"];
+    if slides || recurs.iter().any(|key| head.size(key).is_some()) { Sharing::Whole } else { Sharing::Parts }
+}
+
+/// Cells for kept prefixes: what the budget holds, and no more than the templates of tasks and one window for others.
+/// Who names no tasks may have as many windows as prefixes.
+fn prefix_cells(start: &Start, head: &Head, context_tokens: u32, pinned_tokens: u32) -> u32 {
+    if start.prefixes == 0 {
+        return 0;
+    }
+    let windows = if start.pinned.is_empty() { start.prefixes } else { 1 };
+    let wanted = context_tokens.saturating_mul(windows).saturating_add(pinned_tokens);
+    let within = start.prefix_bytes_max / cell_bytes(head, start.cache).max(1);
+    wanted.min(u32::try_from(within).unwrap_or(u32::MAX))
 }
 
 /// What these settings make of a model.
-pub(crate) fn plan(start: &Start, context_tokens: u32) -> Plan {
+pub(crate) fn plan(start: &Start, head: &Head, context_tokens: u32) -> Plan {
+    // The vocabulary is not at hand yet: a token is some three bytes.
+    let pinned = start.pinned.iter().map(|system| system.reveal().len() / 3 + TEMPLATE_TOKENS).sum::<usize>();
+    let pinned = u32::try_from(pinned).unwrap_or(u32::MAX);
     Plan {
-        cells: cells(start.slots, start.prefixes, context_tokens).into(),
+        cells: cells(start.slots, prefix_cells(start, head, context_tokens, pinned), context_tokens).into(),
         batch: batch_tokens(start.slots).into(),
         slots: start.slots.into(),
         cache: start.cache,
@@ -101,6 +147,10 @@ fn check_settings(start: &Start) -> Result<(), LoadError> {
     if start.threads > THREADS_MAX {
         return Err(format!("threads is {}, allowed are 0 to {THREADS_MAX}", start.threads));
     }
+    let pinned = start.pinned.iter().map(|system| system.reveal().len()).sum::<usize>();
+    if pinned > PINNED_BYTES_MAX {
+        return Err(format!("pinned templates have {pinned} bytes, limit is {PINNED_BYTES_MAX}"));
+    }
     if !CONTEXT_TOKENS.contains(&start.context_tokens) {
         let (min, max) = (CONTEXT_TOKENS.start(), CONTEXT_TOKENS.end());
         return Err(format!("context_tokens is {}, allowed are {min} to {max}", start.context_tokens));
@@ -113,9 +163,9 @@ pub(crate) fn batch_tokens(slots: u32) -> u32 {
     PREFILL_TOKENS_MAX + slots
 }
 
-/// Cells that all sequences and the kept prefixes need together: one window for each, one for all prefixes.
-fn cells(slots: u32, prefixes: u32, context_tokens: u32) -> u32 {
-    slots.saturating_add(u32::from(prefixes > 0)).saturating_mul(context_tokens)
+/// Cells that all sequences and the kept prefixes need together: one window for each.
+fn cells(slots: u32, prefix_cells: u32, context_tokens: u32) -> u32 {
+    slots.saturating_mul(context_tokens).saturating_add(prefix_cells)
 }
 
 impl Loaded {
@@ -124,7 +174,7 @@ impl Loaded {
         let batch = batch_tokens(self.slots);
         let threads = i32::try_from(self.threads).unwrap_or(1);
         let params = LlamaContextParams::default()
-            .with_n_ctx(NonZeroU32::new(cells(self.slots, self.prefixes, self.context_tokens)))
+            .with_n_ctx(NonZeroU32::new(cells(self.slots, self.prefix_cells, self.context_tokens)))
             .with_n_batch(batch)
             .with_n_ubatch(batch)
             .with_n_seq_max(self.slots + self.prefixes)
@@ -136,6 +186,17 @@ impl Loaded {
             .with_no_perf(true);
         let context = self.model.new_context(backend()?, params);
         context.map_err(|e| format!("llama.cpp makes no context of {} tokens: {e}", self.context_tokens))
+    }
+
+    /// Where computed templates lie on disk.
+    pub(crate) fn shelf(&self) -> Option<Shelf> {
+        let settings = Settings {
+            model: &self.file.sha256,
+            cache: self.cache,
+            context_tokens: self.context_tokens,
+            attention: "auto",
+        };
+        Some(Shelf::new(self.prefix_dir.as_deref()?, settings, self.shelf_bytes_max))
     }
 }
 

@@ -51,15 +51,23 @@ pub(crate) struct Memory {
     pub(crate) working: u64,
 }
 
+/// Bytes of the keys and values of one token; 0 where the metadata lacks a size.
+pub(crate) fn cell_bytes(head: &Head, cache: CacheType) -> u64 {
+    let size = |key| head.size(key).unwrap_or(0);
+    let heads = size("attention.head_count").max(1);
+    let kv_heads = head.size("attention.head_count_kv").unwrap_or(heads);
+    let width = size("embedding_length") / heads;
+    let key = head.size("attention.key_length").unwrap_or(width);
+    let value = head.size("attention.value_length").unwrap_or(width);
+    let numbers = product(&[size("block_count"), kv_heads, key.saturating_add(value)]);
+    product(&[numbers, block_bytes(cache)]) / KV_BLOCK
+}
+
 impl Memory {
     /// Predicts; sizes that the metadata lacks count as zero.
     pub(crate) fn predict(head: &Head, file_bytes: u64, plan: Plan) -> Self {
         let size = |key| head.size(key).unwrap_or(0);
-        let (layers, width, forward) = (size("block_count"), size("embedding_length"), size("feed_forward_length"));
-        let heads = size("attention.head_count").max(1);
-        let kv_heads = head.size("attention.head_count_kv").unwrap_or(heads);
-        let key = head.size("attention.key_length").unwrap_or(width / heads);
-        let value = head.size("attention.value_length").unwrap_or(width / heads);
+        let (width, forward) = (size("embedding_length"), size("feed_forward_length"));
         let vocabulary = match head.values.get("tokenizer.ggml.tokens") {
             Some(Value::Array(len)) => *len,
             _ => size("vocab_size"),
@@ -71,7 +79,7 @@ impl Memory {
         let cells = plan.cells.next_multiple_of(CELLS_STEP);
         Self {
             weights: file_bytes.saturating_add(repacked),
-            cache: product(&[layers, kv_heads, key.saturating_add(value), cells / KV_BLOCK, block_bytes(plan.cache)]),
+            cache: product(&[cell_bytes(head, plan.cache), cells]),
             working: product(&[rows.saturating_add(logits), NUMBER_BYTES]).saturating_add(PROCESS_BYTES),
         }
     }

@@ -4,7 +4,7 @@ use crate::load::Loaded;
 use crate::protocol::{Fault, Run};
 use crate::template::Part;
 use llama_cpp_2::token::LlamaToken;
-use tidegate_schemas::{Message, Role};
+use tidegate_schemas::{JobId, Message, Role};
 
 /// The tokens of a prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,30 @@ pub(crate) fn tokens(loaded: &Loaded, run: &Run) -> Result<PromptTokens, Fault> 
         return Err(Fault::Other("chat template writes nothing".to_owned()));
     }
     Ok(prompt)
+}
+
+/// What every prompt of a task begins with; nothing where the chat template writes nothing before the user's words, or
+/// leaves no room for them.
+pub(crate) fn template_of(loaded: &Loaded, system: &str) -> Vec<LlamaToken> {
+    let run = Run {
+        job: JobId(0),
+        system: system.to_owned(),
+        messages: vec![Message { role: Role::User, content: ".".into() }],
+        schema: None,
+        max_tokens: 1,
+        stream: false,
+        floor: None,
+    };
+    match tokens(loaded, &run) {
+        Ok(mut prompt) => {
+            prompt.tokens.truncate(prompt.prefix);
+            prompt.tokens
+        }
+        Err(fault) => {
+            tracing::warn!(?fault, "a task's template is not computed ahead");
+            Vec::new()
+        }
+    }
 }
 
 /// The task's system prompt and the messages, as one chat; system messages at the begin become one.

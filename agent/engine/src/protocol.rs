@@ -25,6 +25,11 @@ pub const BEAT_BUSY_MS: u64 = 250;
 pub const SLOTS_MAX: u32 = 64;
 /// Distinct prefixes (template and system prompt) that stay computed, unless the parent says otherwise.
 pub const PREFIXES_DEFAULT: u32 = 8;
+/// Keys and values of all kept prefixes together unless the parent says otherwise, in bytes: 2,700 tokens of a model of
+/// 0.5B, 1,000 of one of 1B.
+pub const PREFIX_BYTES_DEFAULT: u64 = 32 << 20;
+/// Most bytes of templates that a parent names as [`Start::pinned`]: half a frame.
+pub const PINNED_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
 /// Context window unless the parent says otherwise, in tokens per sequence.
 pub const CONTEXT_TOKENS_DEFAULT: u32 = 2_048;
 
@@ -45,6 +50,14 @@ pub struct Start {
     pub threads: u32,
     /// Distinct prefixes that stay computed, 0 to [`SLOTS_MAX`]; 0 computes each prompt whole.
     pub prefixes: u32,
+    /// Most bytes of their keys and values. What two of them begin with counts once.
+    pub prefix_bytes_max: u64,
+    /// System prompts of tasks: with the chat template around them they are computed while nothing runs, and stay. At
+    /// most [`PINNED_BYTES_MAX`] bytes in all.
+    pub pinned: Vec<PromptText>,
+    /// Folder in which they lie as they were computed, for the next start; it is there. None: they are computed again.
+    #[serde(with = "path_bytes::option")]
+    pub prefix_dir: Option<PathBuf>,
     /// Refuse to load when file, keys and values and working space are predicted over this, in bytes.
     pub memory_bytes_max: Option<u64>,
     /// What is done with text that a schema forces.
@@ -96,6 +109,9 @@ impl Start {
             slots: 1,
             threads: 0,
             prefixes: PREFIXES_DEFAULT,
+            prefix_bytes_max: PREFIX_BYTES_DEFAULT,
+            pinned: Vec::new(),
+            prefix_dir: None,
             memory_bytes_max: None,
             forced: Forced::AtOnce,
             guesses: Guesses::WherePaid,
@@ -218,6 +234,9 @@ pub struct Done {
     pub logprobs: Vec<f32>,
     /// Tokens of template and prompt.
     pub prompt_tokens: u32,
+    /// How many of them, from the first, were computed before: those of a kept prefix.
+    #[serde(default)]
+    pub reused_tokens: u32,
     /// Tokens written, the ending one included.
     pub completion_tokens: u32,
     /// From the first step of the run until its first token, in milliseconds.
@@ -320,5 +339,23 @@ mod path_bytes {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
         let bytes = serde_bytes::ByteBuf::deserialize(deserializer)?;
         Ok(PathBuf::from(OsString::from_vec(bytes.into_vec())))
+    }
+
+    pub(super) mod option {
+        use super::{Deserialize, Deserializer, OsStrExt, OsString, OsStringExt, PathBuf, Serialize, Serializer};
+
+        pub(in super::super) fn serialize<S: Serializer>(
+            path: &Option<PathBuf>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            path.as_ref().map(|path| serde_bytes::Bytes::new(path.as_os_str().as_bytes())).serialize(serializer)
+        }
+
+        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<PathBuf>, D::Error> {
+            let bytes = Option::<serde_bytes::ByteBuf>::deserialize(deserializer)?;
+            Ok(bytes.map(|bytes| PathBuf::from(OsString::from_vec(bytes.into_vec()))))
+        }
     }
 }

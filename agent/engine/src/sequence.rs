@@ -35,6 +35,8 @@ pub(crate) struct Sequence {
     /// Template and system prompt, until they are in the cache.
     prefix: Vec<LlamaToken>,
     prompt_tokens: u32,
+    /// How many of them were found in the cache.
+    reused_tokens: u32,
     /// The last token that may be written, counted from the first of the prompt.
     end: u32,
     max_tokens: u32,
@@ -66,6 +68,7 @@ impl Sequence {
             fed: 0,
             prefix: prompt.tokens[..prompt.prefix].to_vec(),
             prompt_tokens: u32::try_from(prompt.tokens.len()).unwrap_or(u32::MAX),
+            reused_tokens: 0,
             history: prompt.tokens.clone(),
             queue: prompt.tokens.into(),
             guessed: VecDeque::new(),
@@ -87,10 +90,16 @@ impl Sequence {
         &self.prefix
     }
 
-    /// The prefix is in the cache already.
-    pub(crate) fn skip_prefix(&mut self) {
-        self.queue.drain(..self.prefix.len());
-        self.fed = u32::try_from(self.prefix.len()).expect("a prefix is shorter than the context window");
+    /// What may be found in the cache of another: all but the last token, whose logits are wanted.
+    pub(crate) fn reusable(&self) -> &[LlamaToken] {
+        &self.history[..self.history.len().saturating_sub(1)]
+    }
+
+    /// The first tokens are in the cache already.
+    pub(crate) fn skip(&mut self, tokens: usize) {
+        self.queue.drain(..tokens);
+        self.fed = u32::try_from(tokens).expect("a prompt is shorter than the context window");
+        self.reused_tokens = self.fed;
     }
 
     /// Whether the cache holds the prefix and nothing else: the moment to keep it.
@@ -264,6 +273,7 @@ impl Sequence {
             signals,
             logprobs,
             prompt_tokens: self.prompt_tokens,
+            reused_tokens: self.reused_tokens,
             completion_tokens: self.written,
             prefill_ms: millis(first_token - began),
             decode_ms: millis(now - first_token),

@@ -72,7 +72,7 @@ fn ready(loaded: &Loaded) -> FromEngine {
 fn work(batcher: &mut Batcher<'_>, orders: &Receiver<Order>, out: &mut Outlet<'_>) -> Result<(), Gone> {
     let mut beat = Beat::new();
     loop {
-        let order = match batcher.is_idle() {
+        let order = match batcher.rests() {
             true => orders.recv_timeout(Duration::from_millis(BEAT_IDLE_MS)).map_err(|e| match e {
                 RecvTimeoutError::Timeout => TryRecvError::Empty,
                 RecvTimeoutError::Disconnected => TryRecvError::Disconnected,

@@ -8,7 +8,7 @@ use common::{Model, run, system_run};
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tidegate_engine::protocol::{
     BEAT_IDLE_MS, CHILD_ENV, Fault, FromEngine, Run, Start, Stop, ToEngine, encode_frame, read_frame, write_frame,
 };
@@ -135,6 +135,46 @@ fn an_engine_of_several_threads_ends_without_a_word() {
     let mut said = String::new();
     stderr.read_to_string(&mut said).unwrap();
     assert!(status.success() && said.is_empty(), "{status}: {said}");
+}
+
+#[test]
+fn a_confined_engine_keeps_templates_for_the_next() {
+    let (model, dir) = (Model::tiny(), tempfile::tempdir().unwrap());
+    let start = Start {
+        pinned: vec!["be brief and name the place".into()],
+        prefix_dir: Some(dir.path().to_owned()),
+        ..model.start()
+    };
+    let asked = || ToEngine::Run(system_run(1, "be brief and name the place", "hello", 4));
+    let mut first = Engine::start(start.clone());
+    let deadline = Instant::now() + PATIENCE;
+    while std::fs::read_dir(dir.path()).unwrap().next().is_none() {
+        assert!(Instant::now() < deadline, "nothing is written");
+        std::thread::yield_now();
+    }
+    // The file is written within one step, and orders are taken between steps.
+    first.say(&asked());
+    let FromEngine::Done(before) = first.next() else { panic!("no answer") };
+    drop(first);
+    let mut second = Engine::start(start);
+    second.say(&asked());
+    let FromEngine::Done(after) = second.next() else { panic!("no answer") };
+    assert_eq!((&after.text, after.reused_tokens), (&before.text, before.reused_tokens));
+    assert!(after.reused_tokens > 10, "{} tokens", after.reused_tokens);
+}
+
+#[test]
+fn a_run_does_not_wait_for_templates() {
+    let (model, dir) = (Model::of(&Shape::slow()), tempfile::tempdir().unwrap());
+    let long = "word by word ".repeat(30);
+    let mut engine = Engine::start(Start {
+        pinned: vec![long.as_str().into()],
+        prefix_dir: Some(dir.path().to_owned()),
+        ..model.start()
+    });
+    engine.say(&ToEngine::Run(run(1, "hello", 1)));
+    assert!(matches!(engine.next(), FromEngine::Done(_)));
+    assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "the template was computed first");
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn memory_is_weighed_before_loading() {
     let model = Model::tiny();
     let refused = Direct::load(Start { memory_bytes_max: Some(5 << 20), ..model.start() }).unwrap_err();
     let DirectError::Fatal(message) = refused else { panic!("{refused}") };
-    assert!(message.contains("MiB of memory (weights 1, keys and values 1, working space "), "{message}");
+    assert!(message.contains("MiB of memory (weights 1, keys and values 3, working space "), "{message}");
     assert!(message.contains("limit is 5 MiB"), "{message}");
     Direct::load(Start { memory_bytes_max: Some(64 << 20), ..model.start() }).unwrap();
 }

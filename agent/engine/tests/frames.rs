@@ -21,7 +21,12 @@ fn asked() -> Vec<ToEngine> {
         stream: true,
         floor: Some(Floor { sums: [-0.5, -1.0, -1.5, -2.0, -2.5, -3.0, -7.0, f64::NEG_INFINITY] }),
     };
-    let start = Start { memory_bytes_max: Some(1 << 40), ..Start::new("/models/a b.gguf") };
+    let start = Start {
+        memory_bytes_max: Some(1 << 40),
+        pinned: vec!["be brief".into()],
+        prefix_dir: Some("/prefixes/a b".into()),
+        ..Start::new("/models/a b.gguf")
+    };
     vec![ToEngine::Start(start), ToEngine::Run(run), ToEngine::Abort { job: JobId(0) }, ToEngine::Stop]
 }
 
@@ -34,6 +39,7 @@ fn answered() -> Vec<FromEngine> {
         signals,
         logprobs: vec![-0.75, -0.5, -0.25],
         prompt_tokens: 7,
+        reused_tokens: 2,
         completion_tokens: 3,
         prefill_ms: 1,
         decode_ms: 2,

@@ -84,12 +84,35 @@ fn every_way_says_the_same_on_the_shipped_models() {
             ("guesses", Start { guesses: Guesses::Always, ..base.clone() }),
             ("batches", Start { slots: 4, ..base.clone() }),
             ("prefixes", Start { prefixes: 4, ..base.clone() }),
+            ("templates", pinned(&base, None)),
             (
                 "all of it",
                 Start { slots: 4, prefixes: 4, forced: Forced::AtOnce, guesses: Guesses::Always, ..base.clone() },
             ),
         ] {
             assert_same(&expected, &answers(start, commands()), &format!("{name}, {what}"));
+        }
+    }
+}
+
+/// With the templates of [`commands`] computed ahead.
+fn pinned(base: &Start, dir: Option<&Path>) -> Start {
+    let pinned = vec!["intent".into(), "action".into()];
+    Start { prefixes: 4, pinned, prefix_dir: dir.map(Path::to_owned), ..base.clone() }
+}
+
+#[test]
+fn templates_from_the_disk_say_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, cache) in [("tide-edge.gguf", CacheType::F16), ("tide-edge.gguf", CacheType::Q8_0)] {
+        let base = Start { cache, ..plain(&shipped(name)) };
+        let expected = answers(base.clone(), commands());
+        for what in ["computed", "loaded"] {
+            assert_same(
+                &expected,
+                &answers(pinned(&base, Some(dir.path())), commands()),
+                &format!("{cache:?}, {what}"),
+            );
         }
     }
 }

@@ -16,6 +16,7 @@ numbers! {
     SLOTS = "slots", 1..=64, "prompts", "Prompts computed at once. Two keep the cores busy while one is read in.";
     THREADS = "threads", 0..=256, "threads", "Threads that compute; 0 takes one per physical core.";
     CONTEXT = "context_tokens", 64..=131_072, "tokens", "Window of one prompt with its answer. Each token costs memory for every slot.";
+    PREFIX_MIB = "prefix_mib_max", 0..=65_536, "MiB", "Keys and values of the tasks' templates, which stay computed in memory and on disk (there at most twice as much): 32 hold 2,700 tokens for a model of 0.5B, 1,000 for one of 1B.";
     ENGINE_MIB = "memory_mib_max", 0..=1_048_576, "MiB", "A model that is predicted to need more is refused; 0 sets no limit.";
     GPU_LAYERS = "gpu_layers", 0..=9_999, "layers", "Layers of the model that a graphics processor takes; the largest number takes all. Only builds with the feature cuda, vulkan or metal have one.";
     DRAIN = "timeout_ms", 100..=600_000, "ms", "Longest time that a stop waits for what runs. What is not done by then runs again after the start.";
@@ -109,6 +110,11 @@ fn policy(section: &Section<'_>) -> Policy {
     let why =
         "What goes when forwarded messages have no room. Of what is measured again and again the latest is worth most.";
     section.choice("telemetry_policy", &values, Some(1), why).unwrap_or(Policy::DropOldest)
+}
+
+/// Room for prefixes that stay computed, in bytes.
+pub(super) fn engine_prefixes(section: &Section<'_>) -> u64 {
+    section.number(&PREFIX_MIB, tidegate_engine::protocol::PREFIX_BYTES_DEFAULT / MIB) * MIB
 }
 
 /// The engine's memory limit; 0 is none.

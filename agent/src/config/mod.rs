@@ -102,6 +102,8 @@ pub(crate) struct EngineConfig {
     pub(crate) threads: u32,
     /// Context window of one prompt, in tokens.
     pub(crate) context_tokens: u32,
+    /// Most bytes of keys and values of prefixes that stay computed.
+    pub(crate) prefix_bytes_max: u64,
     /// Memory above which a model is refused, in bytes.
     pub(crate) memory_bytes_max: Option<u64>,
     /// Layers that a graphics processor takes.

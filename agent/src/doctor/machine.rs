@@ -65,7 +65,7 @@ fn processor(built: Result<Vec<String>, String>, cpuinfo: &str) -> Finding {
 /// What this kernel can hold the engine to, tried in a thread that ends with it.
 fn confinement() -> Finding {
     const PART: &str = "confinement";
-    let tried = std::thread::spawn(|| confine_to(Path::new("/proc/self"))).join();
+    let tried = std::thread::spawn(|| confine_to(Path::new("/proc/self"), None)).join();
     let lacks = match tried {
         Err(_) => "tells nothing of Landlock and seccomp",
         Ok(Confinement { files: Part::Whole, calls: Part::Whole }) => {

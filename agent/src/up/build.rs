@@ -17,6 +17,7 @@ use super::notices::{Notices, listen};
 use super::onlookers::{Onlookers, is_page};
 use super::page::{Page, Turned};
 use super::reloads::Reloads;
+use super::templates::{self, ahead};
 use super::view::{View, gone};
 use super::watchdog::Watchdog;
 use crate::config::{Config, find_model};
@@ -80,6 +81,7 @@ pub(super) async fn build(config: &Config, stop: watch::Sender<bool>) -> Result<
     let front = front(config, keeper, &will).await?;
     let (engine, engine_orders) = mpsc::channel(COMMANDS_MAX);
     let (engine_reports, engine_ear) = mpsc::channel(ENGINE_REPORTS_MAX);
+    templates::make_folder(&config.data_dir);
     let supervisor = Supervisor::new(start(config, model_path.clone()), engine_orders, engine_reports);
     let desk = Desk { inputs, spool: spool.clone(), reaches: Reaches::of(config) };
     let mut tasks = vec![tokio::spawn(supervisor.run()), tokio::spawn(control.serve(desk.clone()))];
@@ -175,7 +177,7 @@ fn start(config: &Config, model_path: PathBuf) -> Start {
         threads: config.engine.threads,
         memory_bytes_max: config.engine.memory_bytes_max,
         gpu_layers: config.engine.gpu_layers,
-        ..Start::new(model_path)
+        ..ahead(config, Start::new(model_path))
     }
 }
 

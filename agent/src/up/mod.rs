@@ -28,6 +28,7 @@ mod page;
 mod perform;
 mod queue;
 mod reloads;
+mod templates;
 mod view;
 mod watchdog;
 
