@@ -1,5 +1,7 @@
 //! What a build and a model ask of a machine, told before anything is loaded.
 
+use crate::fitting::advice;
+use crate::gguf::Head;
 use crate::load::plan;
 use crate::memory::Memory;
 use crate::model_file::{ModelFileError, head_of};
@@ -21,10 +23,26 @@ pub struct MemoryNeed {
 /// The file cannot be read or is no whole model.
 pub fn memory_needed(start: &Start) -> Result<MemoryNeed, ModelFileError> {
     let (head, bytes) = head_of(&start.model_path)?;
-    let trained = head.size("context_length").and_then(|size| u32::try_from(size).ok()).unwrap_or(u32::MAX);
-    let context_tokens = start.context_tokens.min(trained.max(1));
+    let context_tokens = window(&head, start);
     let memory = Memory::predict(&head, bytes, plan(start, &head, context_tokens));
     Ok(MemoryNeed { weights: memory.weights, total: memory.total() })
+}
+
+/// What to do about a limit of memory that an engine with these settings is over: settings that would fit, in the words of
+/// the configuration, or that none would.
+///
+/// # Errors
+/// The file cannot be read or is no whole model.
+pub fn settings_within(start: &Start, bytes_max: u64) -> Result<String, ModelFileError> {
+    let (head, bytes) = head_of(&start.model_path)?;
+    let context_tokens = window(&head, start);
+    Ok(advice(&head, bytes, &Start { context_tokens, ..start.clone() }, bytes_max))
+}
+
+/// The window that is used: the model's own where that is smaller.
+fn window(head: &Head, start: &Start) -> u32 {
+    let trained = head.size("context_length").and_then(|size| u32::try_from(size).ok()).unwrap_or(u32::MAX);
+    start.context_tokens.min(trained.max(1))
 }
 
 /// The instruction sets that the loaded code of llama.cpp uses, by its own words for them: `AVX2`, `DOTPROD`, …. To be

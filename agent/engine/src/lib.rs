@@ -16,6 +16,7 @@ pub mod confine;
 mod copied;
 pub mod direct;
 pub mod fit;
+mod fitting;
 mod frame;
 mod gguf;
 mod grammar;

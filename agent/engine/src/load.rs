@@ -2,8 +2,10 @@
 
 use crate::backend::backend;
 use crate::canonical::Cutting;
+use crate::fitting::advice;
 use crate::gguf::Head;
-use crate::memory::{Memory, Plan, cell_bytes};
+use crate::guess::GUESS_TOKENS_MAX;
+use crate::memory::{Memory, Plan, cell_bytes, fits_blocks};
 use crate::model_file::{ModelFile, describe, digest, head_of};
 use crate::prefixes::Sharing;
 use crate::prompt::template_of;
@@ -69,8 +71,16 @@ pub(crate) fn load(start: &Start, progress: &mut dyn FnMut()) -> Result<Loaded, 
         return refuse(&format!("its architecture is {}, which writes no text", file.architecture));
     }
     let context_tokens = start.context_tokens.min(file.context_length.max(1));
+    if start.cache == CacheType::Q8_0 && !fits_blocks(&head) {
+        return refuse(
+            "heads of its keys or values are no multiples of 32 numbers, which kv_type q8_0 stores together",
+        );
+    }
     let predicted = Memory::predict(&head, bytes, plan(start, &head, context_tokens));
-    if let Some(over) = start.memory_bytes_max.and_then(|max| predicted.over(max)) {
+    if let Some(over) = start
+        .memory_bytes_max
+        .and_then(|max| predicted.over(max, || advice(&head, bytes, &Start { context_tokens, ..start.clone() }, max)))
+    {
         return refuse(&over);
     }
     file.sha256 = digest(path, progress).map_err(|e| e.to_string())?;
@@ -132,7 +142,7 @@ pub(crate) fn plan(start: &Start, head: &Head, context_tokens: u32) -> Plan {
     Plan {
         cells: cells(start.slots, prefix_cells(start, head, context_tokens, pinned), context_tokens).into(),
         batch: batch_tokens(start.slots).into(),
-        slots: start.slots.into(),
+        outputs: u64::from(start.slots).max(1 + GUESS_TOKENS_MAX as u64),
         cache: start.cache,
     }
 }

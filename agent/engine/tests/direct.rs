@@ -103,7 +103,12 @@ fn memory_is_weighed_before_loading() {
     let refused = Direct::load(Start { memory_bytes_max: Some(5 << 20), ..model.start() }).unwrap_err();
     let DirectError::Fatal(message) = refused else { panic!("{refused}") };
     assert!(message.contains("MiB of memory (weights 1, keys and values 3, working space "), "{message}");
-    assert!(message.contains("limit is 5 MiB"), "{message}");
+    assert!(message.contains("limit is 5 MiB; no settings make it fit, as the smallest take "), "{message}");
+    let start = Start { slots: 8, memory_bytes_max: Some(22 << 20), ..model.start() };
+    let message = Direct::load(start.clone()).unwrap_err().to_string();
+    let advised = Start { slots: 1, prefix_bytes_max: 0, context_tokens: 256, ..start };
+    assert!(message.contains(" would fit, at "), "{message}");
+    Direct::load(advised).unwrap();
     Direct::load(Start { memory_bytes_max: Some(64 << 20), ..model.start() }).unwrap();
 }
 

@@ -1,6 +1,7 @@
 //! The numbers of the configuration: each with its range, its unit and its reason.
 
 use super::reader::{Number, Section};
+use tidegate_engine::protocol::CacheType;
 use tidegate_spool::{Policy, Room};
 
 /// Bytes per MiB: limits of memory and disk are written in MiB.
@@ -110,6 +111,13 @@ fn policy(section: &Section<'_>) -> Policy {
     let why =
         "What goes when forwarded messages have no room. Of what is measured again and again the latest is worth most.";
     section.choice("telemetry_policy", &values, Some(1), why).unwrap_or(Policy::DropOldest)
+}
+
+/// How keys and values are stored.
+pub(super) fn engine_cache(section: &Section<'_>) -> CacheType {
+    let values = [("\"f16\"", CacheType::F16), ("\"q8_0\"", CacheType::Q8_0)];
+    let why = "How keys and values are stored: q8_0 takes 17 bytes where f16 takes 32, for a little less precision.";
+    section.choice("kv_type", &values, Some(0), why).unwrap_or(CacheType::F16)
 }
 
 /// Room for prefixes that stay computed, in bytes.

@@ -147,6 +147,7 @@ fn engine(section: Section<'_>) -> EngineConfig {
         slots: section.number_u32(&bounds::SLOTS, tidegate_core::Limits::default().slots),
         threads: section.number_u32(&bounds::THREADS, 0),
         context_tokens: section.number_u32(&bounds::CONTEXT, CONTEXT_DEFAULT),
+        cache: bounds::engine_cache(&section),
         prefix_bytes_max: bounds::engine_prefixes(&section),
         memory_bytes_max: bounds::engine_memory(&section),
         gpu_layers: section.number_u32(&bounds::GPU_LAYERS, tidegate_engine::protocol::GPU_LAYERS_ALL),

@@ -24,6 +24,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tidegate_broker::{Anonymous, BackendConfig, DoorLimits, Listener};
 use tidegate_core::Task;
+use tidegate_engine::protocol::CacheType;
 use tidegate_schemas::{Origin, TaskName};
 
 use crate::link::Broker;
@@ -102,6 +103,8 @@ pub(crate) struct EngineConfig {
     pub(crate) threads: u32,
     /// Context window of one prompt, in tokens.
     pub(crate) context_tokens: u32,
+    /// How keys and values are stored.
+    pub(crate) cache: CacheType,
     /// Most bytes of keys and values of prefixes that stay computed.
     pub(crate) prefix_bytes_max: u64,
     /// Memory above which a model is refused, in bytes.

@@ -52,6 +52,8 @@ fn start(config: &Config, model: &Path) -> Start {
         threads: engine.threads,
         memory_bytes_max: engine.memory_bytes_max,
         gpu_layers: engine.gpu_layers,
+        cache: engine.cache,
+        prefix_bytes_max: engine.prefix_bytes_max,
         ..Start::new(model)
     }
 }

@@ -4,11 +4,11 @@ use super::finding::Finding;
 use crate::calibration;
 use crate::config::{Config, find_model};
 use crate::terminal::Progress;
+use crate::up::engine_start;
 use std::fs;
 use std::path::{Path, PathBuf};
-use tidegate_engine::fit::memory_needed;
+use tidegate_engine::fit::{memory_needed, settings_within};
 use tidegate_engine::model_file::inspect_watched;
-use tidegate_engine::protocol::Start;
 
 const PART: &str = "model";
 const MEMORY: &str = "memory";
@@ -73,28 +73,29 @@ fn card_hash(model: &Path) -> Option<String> {
 
 /// Predicted need against the limit and what is available.
 fn fit(config: &Config, model: &Path) -> Finding {
-    let start = Start { context_tokens: config.engine.context_tokens, slots: config.engine.slots, ..Start::new(model) };
+    let start = engine_start(config, model.to_owned());
     match memory_needed(&start) {
-        Ok(need) => judged(need.total, config.engine.memory_bytes_max, available()),
+        Ok(need) => judged(need.total, config.engine.memory_bytes_max, available(), &|max| {
+            settings_within(&start, max).unwrap_or_else(|_| "a smaller model needs less".to_owned())
+        }),
         Err(error) => Finding::fault(MEMORY, error.to_string(), "name another GGUF file with engine.model"),
     }
 }
 
-fn judged(need: u64, max: Option<u64>, available: Option<u64>) -> Finding {
-    const LESS: &str = "fewer engine.slots, a smaller engine.context_tokens or a smaller model need less";
+fn judged(need: u64, max: Option<u64>, available: Option<u64>, less: &dyn Fn(u64) -> String) -> Finding {
     let mib = |bytes: u64| bytes.div_ceil(MIB);
     if let Some(max) = max.filter(|max| need > *max) {
         let what = format!("the model takes about {} MiB, engine.memory_mib_max is {}", mib(need), mib(max));
-        return Finding::fault(MEMORY, what, LESS);
+        return Finding::fault(MEMORY, what, less(max));
     }
     match available {
         Some(free) if need > free => {
             let what = format!("the model takes about {} MiB, {} MiB are available", mib(need), mib(free));
-            Finding::fault(MEMORY, what, LESS)
+            Finding::fault(MEMORY, what, less(free))
         }
         Some(free) if need > free / 4 * 3 => {
             let what = format!("the model takes about {} of the {} MiB that are available", mib(need), mib(free));
-            Finding::warning(MEMORY, what, LESS)
+            Finding::warning(MEMORY, what, less(free / 4 * 3))
         }
         Some(free) => {
             Finding::ok(MEMORY, format!("the model takes about {} MiB, {} MiB are available", mib(need), mib(free)))
@@ -125,7 +126,7 @@ mod tests {
             (100, Some(99), Some(1_000), Level::Fault),
             (100, None, None, Level::Ok),
         ] {
-            assert_eq!(judged(need, max, free).level, expect, "{need} {max:?} {free:?}");
+            assert_eq!(judged(need, max, free, &|max| format!("{max} bytes")).level, expect, "{need} {max:?} {free:?}");
         }
         assert!(available().unwrap() > MIB);
     }

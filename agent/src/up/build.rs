@@ -17,7 +17,7 @@ use super::notices::{Notices, listen};
 use super::onlookers::{Onlookers, is_page};
 use super::page::{Page, Turned};
 use super::reloads::Reloads;
-use super::templates::{self, ahead};
+use super::templates::{self, engine_start};
 use super::view::{View, gone};
 use super::watchdog::Watchdog;
 use crate::config::{Config, find_model};
@@ -29,13 +29,12 @@ use crate::queue::Reaches;
 use crate::schema::Checker;
 use crate::{calibration, config, trusted_time};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use tidegate_broker::{Door, DoorConfig};
 use tidegate_core::{Bridge as Cloud, Consent, Dispatcher, Restored, RestoredEscalation, SeenFinal, Site};
 use tidegate_engine::model_file::{ModelFile, inspect};
-use tidegate_engine::protocol::Start;
 use tidegate_schemas::{CardTask, JobId, LinkState};
 use tidegate_spool::{OpenError, Recovered, Spool};
 use tokio::signal::unix::{SignalKind, signal};
@@ -82,7 +81,7 @@ pub(super) async fn build(config: &Config, stop: watch::Sender<bool>) -> Result<
     let (engine, engine_orders) = mpsc::channel(COMMANDS_MAX);
     let (engine_reports, engine_ear) = mpsc::channel(ENGINE_REPORTS_MAX);
     templates::make_folder(&config.data_dir);
-    let supervisor = Supervisor::new(start(config, model_path.clone()), engine_orders, engine_reports);
+    let supervisor = Supervisor::new(engine_start(config, model_path.clone()), engine_orders, engine_reports);
     let desk = Desk { inputs, spool: spool.clone(), reaches: Reaches::of(config) };
     let mut tasks = vec![tokio::spawn(supervisor.run()), tokio::spawn(control.serve(desk.clone()))];
     let turned = Arc::new(Turned::new());
@@ -168,17 +167,6 @@ fn open(config: &Config) -> Result<(Spool, Recovered), Failure> {
             Failure::storage(format!("data directory: {other}")).next(next)
         }
     })
-}
-
-fn start(config: &Config, model_path: PathBuf) -> Start {
-    Start {
-        context_tokens: config.engine.context_tokens,
-        slots: config.engine.slots,
-        threads: config.engine.threads,
-        memory_bytes_max: config.engine.memory_bytes_max,
-        gpu_layers: config.engine.gpu_layers,
-        ..ahead(config, Start::new(model_path))
-    }
 }
 
 fn door_config(config: &Config) -> DoorConfig {

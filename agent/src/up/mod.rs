@@ -34,6 +34,7 @@ mod watchdog;
 
 pub(crate) use model::signals;
 pub(crate) use page::token_fault;
+pub(crate) use templates::engine_start;
 
 use crate::cli::UpArgs;
 use crate::failure::Failure;

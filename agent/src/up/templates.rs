@@ -1,10 +1,11 @@
-//! What the engine computes ahead: the templates of the tasks, kept in a folder of the data directory for the next start.
+//! What the engine is started with, and what it computes ahead: the templates of the tasks, kept in a folder of the data
+//! directory for the next start.
 
 use crate::config::Config;
 use std::collections::BTreeSet;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tidegate_engine::protocol::{PINNED_BYTES_MAX, PREFIXES_DEFAULT, SLOTS_MAX, Start};
 use tidegate_schemas::PromptText;
 use tracing::warn;
@@ -20,19 +21,25 @@ pub(super) fn make_folder(data_dir: &Path) {
     }
 }
 
-/// A start with the tasks' templates: the default task's first, for where there is no room for all.
-pub(super) fn ahead(config: &Config, start: Start) -> Start {
+/// What the gateway's engine is started with. The default task's template stands first, for where there is no room for all.
+pub(crate) fn engine_start(config: &Config, model_path: PathBuf) -> Start {
     let default = config.tasks.get(&config.default_task);
     let systems = default.into_iter().chain(config.tasks.values()).map(|task| task.spec.system.as_str());
     let pinned = within(systems);
     let folder = config.data_dir.join(FOLDER);
     let prefixes = PREFIXES_DEFAULT.saturating_add(u32::try_from(pinned.len()).unwrap_or(u32::MAX)).min(SLOTS_MAX);
     Start {
+        context_tokens: config.engine.context_tokens,
+        slots: config.engine.slots,
+        threads: config.engine.threads,
+        memory_bytes_max: config.engine.memory_bytes_max,
+        cache: config.engine.cache,
+        gpu_layers: config.engine.gpu_layers,
         prefixes,
         prefix_bytes_max: config.engine.prefix_bytes_max,
         prefix_dir: folder.is_dir().then_some(folder),
         pinned,
-        ..start
+        ..Start::new(model_path)
     }
 }
 
