@@ -110,6 +110,8 @@ enum Rig {
     EngineTiny(engine::crowds::Options),
     /// Decode beside a busy process.
     EngineContention(engine::contention::Options),
+    /// Memory that a model is predicted to take, beside what its process took.
+    EngineMemory(engine::memory::Options),
     /// llama.cpp's llama-server and llama-bench, for the rigs that measure beside them.
     Peers(engine::peers::Options),
     /// One side of engine-raw (a part of it).
@@ -167,6 +169,7 @@ fn main() -> ExitCode {
         Rig::EngineCrowd(options) => engine::crowds::run(&options),
         Rig::EngineTiny(options) => engine::crowds::tiny(&options),
         Rig::EngineContention(options) => engine::contention::run(&options),
+        Rig::EngineMemory(options) => engine::memory::run(&options),
         Rig::Peers(options) => engine::peers::run(&options),
         Rig::RawSide(options) => engine::side::run(&options),
         Rig::MakeGguf(options) => engine::make::run(&options),

@@ -9,6 +9,7 @@ pub(crate) mod crowds;
 mod gguf;
 pub(crate) mod json;
 pub(crate) mod make;
+pub(crate) mod memory;
 mod ours;
 pub(crate) mod peers;
 pub(crate) mod raw;

@@ -71,6 +71,11 @@ impl Ours {
         }
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     fn say(&mut self, order: &ToEngine) -> anyhow::Result<()> {
         write_frame(&mut self.orders, order).context("the engine takes no orders any more")
     }
