@@ -7,6 +7,7 @@
 use crate::grammar::Grammars;
 use crate::guess::{GUESS_TOKENS_MAX, Payoff, Pays};
 use crate::load::{LoadError, Loaded, PREFILL_TOKENS_MAX, batch_tokens};
+use crate::pace::{Pace, Turn};
 use crate::pins::{Broken, Pins, clear, copy, copy_rest, take_place};
 use crate::prefixes::{Part, Pin, Prefixes};
 use crate::prompt;
@@ -14,9 +15,16 @@ use crate::protocol::{Fault, Forced, FromEngine, Guesses, RUNS_WAITING_MAX, Run,
 use crate::sequence::{Next, Ready, Sequence};
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::token::LlamaToken;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use tidegate_schemas::JobId;
+
+/// Steps at more tokens than this take longer for that alone, and say nothing of the machine.
+const DEPTH_TOKENS_MAX: u32 = 512;
+
+/// Tokens of the first step: enough for the kernels that take several rows, and fewer than any window.
+const TOUCH_TOKENS: i32 = 8;
 
 /// Nobody takes messages any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +47,7 @@ pub(crate) struct Batcher<'m> {
     pins: Pins,
     grammars: Grammars,
     payoff: Payoff,
+    pace: Pace,
 }
 
 /// The logits of a slot stand at this place of the batch, and after it those of its guesses.
@@ -54,18 +63,21 @@ impl<'m> Batcher<'m> {
         let slots = i32::try_from(loaded.slots).expect("checked against SLOTS_MAX");
         let prefixes = i32::try_from(loaded.prefixes).expect("checked against SLOTS_MAX");
         let mut context = loaded.context()?;
+        let mut batch = LlamaBatch::new(batch_tokens(loaded.slots) as usize, 1);
+        touch(&mut context, &mut batch)?;
         let mut prefixes = Prefixes::new(slots..slots + prefixes, loaded.prefix_cells as usize, loaded.sharing);
         Ok(Self {
             loaded,
             pins: Pins::new(loaded, &mut context, &mut prefixes),
             context,
-            batch: LlamaBatch::new(batch_tokens(loaded.slots) as usize, 1),
+            batch,
             slots: (0..loaded.slots).map(|_| None).collect(),
             order: Vec::new(),
             waiting: VecDeque::new(),
             prefixes,
             grammars: Grammars::default(),
             payoff: Payoff::default(),
+            pace: Pace::default(),
         })
     }
 
@@ -125,10 +137,7 @@ impl<'m> Batcher<'m> {
     /// One decode, and what follows from it.
     pub(crate) fn step(&mut self, out: &mut Outlet<'_>) -> Result<(), Gone> {
         if self.is_idle() {
-            return match self.pins.step(&mut self.context, &mut self.batch, &mut self.prefixes) {
-                Ok(()) => Ok(()),
-                Err(Broken(error)) => self.fail_all(&format!("llama.cpp could not compute a template: {error}"), out),
-            };
+            return self.step_idle(out);
         }
         self.seat();
         let outputs = self.compose();
@@ -141,12 +150,28 @@ impl<'m> Batcher<'m> {
             return self.fail_all(&format!("llama.cpp could not compute a step: {error}"), out);
         }
         let took = began.elapsed();
+        tell(self.time(&outputs, tokens, took), out)?;
         self.keep_prefixes();
         for output in &outputs {
             let right = self.advance(output, out)?;
             self.price(output, right, tokens, took);
         }
         Ok(())
+    }
+
+    /// What is done while nothing runs.
+    fn step_idle(&mut self, out: &mut Outlet<'_>) -> Result<(), Gone> {
+        match self.pins.step(&mut self.context, &mut self.batch, &mut self.prefixes) {
+            Ok(()) => Ok(()),
+            Err(Broken(error)) => self.fail_all(&format!("llama.cpp could not compute a template: {error}"), out),
+        }
+    }
+
+    /// Learns how fast this machine writes, from steps in which each sequence wrote one token at a small depth.
+    fn time(&mut self, outputs: &[Output], tokens: i32, took: Duration) -> Option<Turn> {
+        let alike = usize::try_from(tokens) == Ok(outputs.len()) && outputs.iter().all(|output| output.guesses == 0);
+        let shallow = self.slots.iter().flatten().all(|sequence| sequence.depth() <= DEPTH_TOKENS_MAX);
+        if alike && shallow { self.pace.step(outputs.len(), took, Instant::now()) } else { None }
     }
 
     /// Learns what guessing brings, from steps that did nothing else.
@@ -310,5 +335,27 @@ impl<'m> Batcher<'m> {
             }
         }
         Ok(())
+    }
+}
+
+/// Computes a few tokens for nothing: the first step reads every weight for the first time, and no prompt should wait
+/// for that.
+fn touch(context: &mut LlamaContext<'_>, batch: &mut LlamaBatch<'_>) -> Result<(), LoadError> {
+    for position in 0..TOUCH_TOKENS {
+        let added = batch.add(LlamaToken(0), position, &[0], position + 1 == TOUCH_TOKENS);
+        added.expect("the batch has room for the prefill limit");
+    }
+    context.decode(batch).map_err(|error| format!("llama.cpp could not compute a first step: {error}"))?;
+    clear(context, 0);
+    batch.clear();
+    Ok(())
+}
+
+/// Passes a change of speed on.
+fn tell(turn: Option<Turn>, out: &mut Outlet<'_>) -> Result<(), Gone> {
+    match turn {
+        Some(Turn::Fallen(percent)) => out(FromEngine::Speed { percent }),
+        Some(Turn::Recovered) => out(FromEngine::Speed { percent: 100 }),
+        None => Ok(()),
     }
 }

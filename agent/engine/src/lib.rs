@@ -24,6 +24,7 @@ mod guess;
 mod load;
 mod memory;
 pub mod model_file;
+mod pace;
 pub mod pages;
 mod pins;
 mod prefixes;

@@ -90,6 +90,9 @@ pub(crate) fn load(start: &Start, progress: &mut dyn FnMut()) -> Result<Loaded, 
     let template = template(path, &head, &model)?;
     let threads = if start.threads == 0 { physical_cores() } else { start.threads };
     let mut loaded = Loaded {
+        sharing: sharing(&head, &model),
+        // A wrong guess has to be taken back.
+        guesses: if recurs(&model) { Guesses::Never } else { start.guesses },
         model: Arc::new(model),
         file,
         template,
@@ -100,10 +103,8 @@ pub(crate) fn load(start: &Start, progress: &mut dyn FnMut()) -> Result<Loaded, 
         // Positions stand beside keys and values.
         shelf_bytes_max: start.prefix_bytes_max.saturating_add(start.prefix_bytes_max / 8),
         pinned: Vec::new(),
-        sharing: sharing(&head),
         cutting: Cutting::of(head.text("tokenizer.ggml.model")),
         forced: start.forced,
-        guesses: start.guesses,
         cache: start.cache,
         threads,
         prefix_dir: start.prefix_dir.clone(),
@@ -116,10 +117,14 @@ pub(crate) fn load(start: &Start, progress: &mut dyn FnMut()) -> Result<Loaded, 
 }
 
 /// Whether the state of a sequence stands token by token. Of a window that slides, the cells behind it are not saved.
-fn sharing(head: &Head) -> Sharing {
+fn sharing(head: &Head, model: &LlamaModel) -> Sharing {
     let slides = head.size("attention.sliding_window").is_some_and(|window| window > 0);
-    let recurs = ["ssm.state_size", "ssm.conv_kernel", "wkv.head_size", "shortconv.l_cache"];
-    if slides || recurs.iter().any(|key| head.size(key).is_some()) { Sharing::Whole } else { Sharing::Parts }
+    if slides || recurs(model) { Sharing::Whole } else { Sharing::Parts }
+}
+
+/// Whether a sequence has a state that cannot be taken back token by token.
+fn recurs(model: &LlamaModel) -> bool {
+    model.is_recurrent() || model.is_hybrid()
 }
 
 /// Cells for kept prefixes: what the budget holds, and no more than the templates of tasks and one window for others.

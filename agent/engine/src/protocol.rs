@@ -186,6 +186,12 @@ impl fmt::Debug for Run {
 /// From the engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromEngine {
+    /// For a minute it has written at this share of what it wrote on this machine before, in percent; 100: it has
+    /// recovered.
+    Speed {
+        /// The share.
+        percent: u8,
+    },
     /// The model is loaded.
     Ready {
         /// `general.name` of the file (its file name without one) as a valid `ModelName`.

@@ -107,6 +107,11 @@ impl Sequence {
         self.fed as usize == self.prefix.len() && !self.prefix.is_empty()
     }
 
+    /// Tokens in the cache.
+    pub(crate) fn depth(&self) -> u32 {
+        self.fed
+    }
+
     /// Whether all that waits was written by the model or forced.
     pub(crate) fn writes(&self) -> bool {
         self.written > 0

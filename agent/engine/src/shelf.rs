@@ -93,10 +93,14 @@ impl Shelf {
             return Err(Wrong::Size { bytes, max });
         }
         let key = self.key(tokens);
-        let mut file = create(&self.path(&key))?;
+        let path = self.path(&key);
+        let mut file = create(&path)?;
         let sum = Sha256::new().chain_update(MAGIC).chain_update(key).chain_update(state).finalize();
-        for part in [MAGIC.as_slice(), &key, state, &sum] {
-            file.write_all(part)?;
+        let parts = [MAGIC.as_slice(), &key, state, &sum];
+        if let Err(error) = parts.iter().try_for_each(|part| file.write_all(part)) {
+            // A piece of it helps nobody, and the disk may be full.
+            create(&path)?;
+            return Err(error.into());
         }
         self.bytes_left -= bytes;
         Ok(())

@@ -49,6 +49,7 @@ fn answered() -> Vec<FromEngine> {
     vec![
         FromEngine::Ready { name: "tiny".to_owned(), sha256: "00".repeat(32), context_tokens: 512 },
         FromEngine::Beat,
+        FromEngine::Speed { percent: 41 },
         FromEngine::Token { job: JobId(1), text: "to".into() },
         FromEngine::Done(Box::new(done)),
         failed(Fault::TooLong { tokens: 9, context_tokens: 8 }),

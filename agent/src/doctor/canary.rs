@@ -140,7 +140,7 @@ async fn ask(
             }
             EngineReport::Gone { why, .. } => return Err(why),
             EngineReport::Failed(_, fault) => return Err(format!("{fault:?}")),
-            EngineReport::Token(..) => {}
+            EngineReport::Token(..) | EngineReport::Speed { .. } => {}
         }
     }
     Ok((first.unwrap_or_default(), tokens, spent))

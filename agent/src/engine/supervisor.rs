@@ -89,6 +89,11 @@ pub(crate) enum EngineReport {
         /// Why, one sentence.
         why: String,
     },
+    /// It has become slower for good, or has recovered.
+    Speed {
+        /// Its share of the speed that it had before, in percent.
+        percent: u8,
+    },
     /// A piece of an answer.
     Token(JobId, PromptText),
     /// A run ended.
@@ -238,6 +243,7 @@ impl Life<'_> {
                 info!(child, %model, context_tokens, "the engine is ready");
                 EngineReport::Ready { child, pid: self.pid, model, sha256, context_tokens }
             }
+            FromEngine::Speed { percent } => EngineReport::Speed { percent },
             FromEngine::Fatal { message } => return Err(End::Gone(message)),
             FromEngine::Token { job, text } => match self.pieces.add(job, &text, Instant::now()) {
                 Some(text) => EngineReport::Token(job, text),

@@ -37,10 +37,23 @@ impl Hub {
                 }
                 self.tell();
             }
+            EngineReport::Speed { percent } => self.speed(percent),
             EngineReport::Token(job, text) => self.step(Event::Token { job, text }),
             EngineReport::Failed(job, fault) => self.step(Event::InferenceFailed { job, fault: engine_fault(fault) }),
             EngineReport::Done(done) => self.done(&done),
         }
+    }
+
+    /// The engine fell behind its own speed, or is back. Predicted times follow what is measured, and with them what runs
+    /// here and what goes to the cloud; people hear of it by an event.
+    fn speed(&mut self, percent: u8) {
+        let said = if percent < 100 {
+            format!("the engine writes at {percent} % of its earlier speed: heat, power or another load")
+        } else {
+            "the engine is as fast as before".to_owned()
+        };
+        tracing::warn!(percent, "{said}");
+        self.announce("speed", said);
     }
 
     /// An answer counts when it ended by itself and fits its task.

@@ -146,7 +146,7 @@ impl Desk {
                 Vec::new()
             }
             EngineReport::Gone { .. } => self.crashed(),
-            EngineReport::Token(..) => Vec::new(),
+            EngineReport::Token(..) | EngineReport::Speed { .. } => Vec::new(),
             EngineReport::Done(done) => self.done(&done).into_iter().collect(),
             EngineReport::Failed(run, fault) => self.failed(run, fault).into_iter().collect(),
         }
