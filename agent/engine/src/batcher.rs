@@ -4,6 +4,7 @@
 //! the cache belongs to slot `i`, the sequences after the slots to [`Prefixes`]; a slot without a run has an empty
 //! sequence; every accepted run leaves by exactly one message.
 
+use crate::gain::Gain;
 use crate::grammar::Grammars;
 use crate::guess::{GUESS_TOKENS_MAX, Payoff, Pays};
 use crate::load::{LoadError, Loaded, PREFILL_TOKENS_MAX, batch_tokens};
@@ -48,6 +49,7 @@ pub(crate) struct Batcher<'m> {
     grammars: Grammars,
     payoff: Payoff,
     pace: Pace,
+    gain: Gain,
 }
 
 /// The logits of a slot stand at this place of the batch, and after it those of its guesses.
@@ -78,6 +80,7 @@ impl<'m> Batcher<'m> {
             grammars: Grammars::default(),
             payoff: Payoff::default(),
             pace: Pace::default(),
+            gain: Gain::default(),
         })
     }
 
@@ -111,7 +114,11 @@ impl<'m> Batcher<'m> {
         if self.waiting.iter().any(known) || self.slots.iter().flatten().any(known) {
             return Err(Fault::Other(format!("job {} is under way already", run.job)));
         }
-        let prompt = prompt::tokens(self.loaded, run)?;
+        let mut prompt = prompt::tokens(self.loaded, run)?;
+        if self.loaded.prefixes == 0 {
+            // Nothing is kept, so no step has to end with the template.
+            prompt.prefix = 0;
+        }
         let grammar = match &run.schema {
             Some(schema) => {
                 let made = self.grammars.grammar(self.loaded, schema, run);
@@ -151,6 +158,9 @@ impl<'m> Batcher<'m> {
         }
         let took = began.elapsed();
         tell(self.time(&outputs, tokens, took), out)?;
+        if usize::try_from(tokens) == Ok(outputs.len()) {
+            self.gain.step(outputs.len(), took);
+        }
         self.keep_prefixes();
         for output in &outputs {
             let right = self.advance(output, out)?;
@@ -202,7 +212,8 @@ impl<'m> Batcher<'m> {
         let mut outputs = Vec::new();
         let mut room = PREFILL_TOKENS_MAX as usize;
         let writes = |slots: &[Option<Sequence>], slot: usize| slots[slot].as_ref().is_some_and(Sequence::writes);
-        let (writers, readers): (Vec<_>, Vec<_>) = self.order.iter().partition(|slot| writes(&self.slots, **slot));
+        let (mut writers, readers): (Vec<_>, Vec<_>) = self.order.iter().partition(|slot| writes(&self.slots, **slot));
+        writers.truncate(self.gain.together(writers.len()));
         // One token of each writer always has a place; forced text and guesses share the room of the prompts.
         for slot in writers {
             let most = if self.loaded.forced == Forced::AtOnce { 1 + room } else { 1 + room.min(self.guesses()) };

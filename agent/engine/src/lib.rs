@@ -18,6 +18,7 @@ pub mod direct;
 pub mod fit;
 mod fitting;
 mod frame;
+mod gain;
 mod gguf;
 mod grammar;
 mod guess;
