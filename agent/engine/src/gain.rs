@@ -32,7 +32,13 @@ struct Size {
 impl Gain {
     /// How many of so many sequences take part in the next step.
     pub(crate) fn together(&mut self, running: usize) -> usize {
-        let Some(all) = self.per_token(running).filter(|_| running > 1) else { return running };
+        // Kernels take rows by fours.
+        let fours = running / 4 * 4;
+        let tried = [running, 1, fours.max(1)].into_iter().find(|size| self.per_token(*size).is_none());
+        if let Some(size) = tried.filter(|_| running > 1) {
+            return size;
+        }
+        let Some(all) = self.per_token(running) else { return running };
         let sizes = (1..running).filter_map(|size| self.per_token(size).map(|cost| (size, cost)));
         let best = sizes.min_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, cost)| all > cost * (1.0 + SLACK));
         let Some((size, _)) = best else { return running };
@@ -80,10 +86,11 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_is_tried() {
-        assert_eq!(Gain::default().together(5), 5);
-        assert_eq!(learned(&[(1, 10)]).together(4), 4);
-        assert_eq!(learned(&[(4, 90)]).together(4), 4);
-        assert_eq!(learned(&[(1, 10)]).together(0), 0);
+        assert_eq!(Gain::default().together(6), 6);
+        assert_eq!(learned(&[(6, 60)]).together(6), 1);
+        assert_eq!(learned(&[(6, 60), (1, 10)]).together(6), 4);
+        assert_eq!(learned(&[(6, 60), (1, 10), (4, 40)]).together(6), 6);
+        assert_eq!((Gain::default().together(0), Gain::default().together(1)), (0, 1));
     }
 
     #[test]
@@ -110,6 +117,6 @@ mod tests {
         let mut gain = learned(&[(1, 10)]);
         gain.step(2, Duration::from_secs(5));
         (0..TRIALS).for_each(|_| gain.step(2, Duration::from_millis(12)));
-        assert_eq!(gain.together(2), 2);
+        assert_eq!((gain.together(2), gain.steps_apart), (2, 0));
     }
 }
