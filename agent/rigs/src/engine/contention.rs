@@ -3,7 +3,7 @@
 
 use crate::engine::cache;
 use crate::engine::ours::{Ours, prompt};
-use crate::engine::server::{Server, Settings, question};
+use crate::engine::server::{Rule, Server, Settings, question};
 use crate::engine::shapes::{Quant, Shape};
 use crate::engine::spread::{PAIRS_MIN, Pairs, Spread, bandwidth, cores};
 use crate::engine::words::words;
@@ -92,6 +92,6 @@ fn ours_rate(ours: &mut Ours, turn: usize) -> anyhow::Result<f64> {
 }
 
 fn server_rate(server: &Server, turn: usize) -> anyhow::Result<f64> {
-    let answer = server.ask(&question("", &words(16, turn), None, ANSWER_TOKENS)?)?;
+    let answer = server.ask(&question("", &words(16, turn), Rule::Free, ANSWER_TOKENS)?)?;
     Ok((answer.tokens as f64 - 1.0) / answer.decode_s)
 }

@@ -1,7 +1,7 @@
 //! Answers of both sides to the same prompts from so many clients at once.
 
 use crate::engine::ours::{Ours, prompt};
-use crate::engine::server::{Server, Settings, question};
+use crate::engine::server::{Rule, Server, Settings, question};
 use crate::engine::spread::{Pairs, Spread, bandwidth};
 use crate::figures::{mean, percentile};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,8 @@ pub(crate) struct Work {
     pub(crate) model: PathBuf,
     pub(crate) system: String,
     pub(crate) schema: Option<&'static str>,
+    /// The same for llama-server.
+    pub(crate) rule: Rule<'static>,
     pub(crate) max_tokens: u32,
     /// Texts of the prompts, gone round.
     pub(crate) texts: Vec<String>,
@@ -83,7 +85,7 @@ impl Work {
     }
 
     fn theirs(&self, server: &Server, terms: Terms<'_>, turn: usize) -> anyhow::Result<Turn> {
-        let body = |n| question(&self.system, self.text(turn, n), self.schema, self.max_tokens);
+        let body = |n| question(&self.system, self.text(turn, n), self.rule, self.max_tokens);
         let bodies = (0..terms.prompts).map(body).collect::<anyhow::Result<Vec<_>>>()?;
         let began = Instant::now();
         let answers = server.crowd(&bodies, terms.clients)?;

@@ -2,7 +2,8 @@
 
 use crate::engine::cache;
 use crate::engine::crowd::{HEADER, Outcome, Terms, Work};
-use crate::engine::json::SIX_FIELDS;
+use crate::engine::json::{SIX_FIELDS, SIX_FIELDS_GRAMMAR};
+use crate::engine::server::Rule;
 use crate::engine::shapes::{Quant, Shape};
 use crate::engine::spread::{PAIRS_MIN, cores};
 use crate::engine::words::words;
@@ -82,6 +83,7 @@ fn cloud() -> anyhow::Result<Work> {
         model: shipped_model("tide-cloud.gguf")?,
         system: "action".to_owned(),
         schema: Some(COMMAND),
+        rule: Rule::Schema(COMMAND),
         max_tokens: ANSWER_TOKENS,
         texts: sentences(),
         context_tokens: 512,
@@ -94,6 +96,7 @@ fn shape() -> anyhow::Result<Work> {
         model: cache::model(Shape::Qwen25Of05B, Quant::Q4_0)?,
         system: format!("Answer in JSON. {}", words(40, 1)),
         schema: Some(SIX_FIELDS),
+        rule: Rule::Grammar(SIX_FIELDS_GRAMMAR),
         max_tokens: ANSWER_TOKENS,
         texts: sentences(),
         context_tokens: 512,
@@ -128,6 +131,7 @@ pub(crate) fn tiny(options: &Options) -> anyhow::Result<ExitCode> {
         model: shipped_model("tide-edge.gguf")?,
         system: "intent".to_owned(),
         schema: None,
+        rule: Rule::Free,
         max_tokens: 16,
         texts: sentences(),
         context_tokens: 256,

@@ -3,7 +3,7 @@
 
 use crate::engine::cache;
 use crate::engine::ours::{Ours, prompt};
-use crate::engine::server::{Server, Settings, question};
+use crate::engine::server::{Rule, Server, Settings, question};
 use crate::engine::shapes::{Quant, Shape};
 use crate::engine::spread::{PAIRS_MIN, Pairs, bandwidth, cores};
 use crate::engine::words::words;
@@ -16,6 +16,15 @@ use tidegate_engine::protocol::{Guesses, Start};
 
 /// What a device command becomes.
 pub(crate) const SIX_FIELDS: &str = r#"{"type":"object","properties":{"intent":{"enum":["turn_on","turn_off","dim","open","close","query"]},"device":{"enum":["light","lamp","gate","door","fan","heater","valve"]},"room":{"type":"string","maxLength":16},"level":{"type":"integer","minimum":0,"maximum":100},"unit":{"enum":["percent","celsius","none"]},"confirm":{"type":"boolean"}},"required":["intent","device","room","level","unit","confirm"],"additionalProperties":false}"#;
+/// The same as a grammar of llama.cpp's, without white space.
+pub(crate) const SIX_FIELDS_GRAMMAR: &str = r#"root ::= "{\"intent\":" intent ",\"device\":" device ",\"room\":" room ",\"level\":" level ",\"unit\":" unit ",\"confirm\":" ("true" | "false") "}"
+intent ::= "\"turn_on\"" | "\"turn_off\"" | "\"dim\"" | "\"open\"" | "\"close\"" | "\"query\""
+device ::= "\"light\"" | "\"lamp\"" | "\"gate\"" | "\"door\"" | "\"fan\"" | "\"heater\"" | "\"valve\""
+room ::= "\"" char{0,16} "\""
+level ::= "100" | [1-9] [0-9]? | "0"
+unit ::= "\"percent\"" | "\"celsius\"" | "\"none\""
+char ::= [^"\\\x7F\x00-\x1F] | [\\] (["\\bfnrt] | "u" [0-9a-fA-F]{4})
+"#;
 /// A string in which a model has all choice.
 const FREE_STRING: &str = r#"{"type":"string","maxLength":2000}"#;
 /// Most of llama-server's time.
@@ -50,7 +59,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let threads = options.threads.unwrap_or_else(cores);
     let short = options.common.short;
-    let (valid, asked) = validity(threads, if short { VALID / 10 } else { VALID })?;
+    let (valid, asked) = validity(threads, if short { VALID / 20 } else { VALID })?;
     let shape = if short { Shape::SmolLm2Of135M } else { Shape::Qwen25Of05B };
     let start = Start { context_tokens: CONTEXT_TOKENS, threads, ..Start::new(cache::model(shape, Quant::Q4_0)?) };
     let memory = bandwidth(threads as usize);
@@ -112,7 +121,7 @@ fn against_server(start: &Start, options: &Options) -> anyhow::Result<(Pairs, Pa
         let runs = texts.iter().map(|text| prompt(SYSTEM, text, Some(SIX_FIELDS), 160)).collect();
         let mine = ours.crowd(runs, 1)?;
         let mine_s = began.elapsed().as_secs_f64();
-        let bodies = texts.iter().map(|text| question(SYSTEM, text, Some(SIX_FIELDS), 160));
+        let bodies = texts.iter().map(|text| question(SYSTEM, text, Rule::Grammar(SIX_FIELDS_GRAMMAR), 160));
         let bodies = bodies.collect::<anyhow::Result<Vec<_>>>()?;
         let began = Instant::now();
         let theirs = server.crowd(&bodies, 1)?;
@@ -121,7 +130,8 @@ fn against_server(start: &Start, options: &Options) -> anyhow::Result<(Pairs, Pa
         if turn > 0 {
             time.push(mine_s, began.elapsed().as_secs_f64());
             let written = mine.iter().map(|answer| f64::from(answer.done.completion_tokens)).sum::<f64>();
-            tokens.push(written / share as f64, theirs.iter().map(|a| a.tokens as f64).sum::<f64>() / share as f64);
+            let theirs = theirs.iter().map(|answer| answer.tokens as f64).sum::<f64>();
+            tokens.push(written / share as f64, theirs / share as f64);
         }
     }
     println!("{broken} of llama-server's {} answers are not valid", (turns + 1) * share);

@@ -48,8 +48,20 @@ pub(crate) struct Answer {
     pub(crate) decode_s: f64,
 }
 
+/// What an answer is held to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rule<'a> {
+    /// Nothing.
+    Free,
+    /// A JSON Schema; llama-server lets white space stand between its tokens.
+    Schema(&'a str),
+    /// The same as a grammar of llama.cpp's without white space, for models of random weights, which write nothing else
+    /// where they may.
+    Grammar(&'a str),
+}
+
 /// What a chat asks; greedy, and the prompt's begin taken from the cache where it stands there.
-pub(crate) fn question(system: &str, text: &str, schema: Option<&str>, max_tokens: u32) -> anyhow::Result<Value> {
+pub(crate) fn question(system: &str, text: &str, rule: Rule<'_>, max_tokens: u32) -> anyhow::Result<Value> {
     let mut messages = Vec::new();
     if !system.is_empty() {
         messages.push(json!({ "role": "system", "content": system }));
@@ -61,10 +73,14 @@ pub(crate) fn question(system: &str, text: &str, schema: Option<&str>, max_token
         "temperature": 0.0,
         "cache_prompt": true,
     });
-    if let Some(schema) = schema {
-        let schema: Value = serde_json::from_str(schema).context("a schema is not JSON")?;
-        body["response_format"] =
-            json!({ "type": "json_schema", "json_schema": { "name": "answer", "schema": schema } });
+    match rule {
+        Rule::Free => {}
+        Rule::Schema(schema) => {
+            let schema: Value = serde_json::from_str(schema).context("a schema is not JSON")?;
+            let named = json!({ "name": "answer", "schema": schema });
+            body["response_format"] = json!({ "type": "json_schema", "json_schema": named });
+        }
+        Rule::Grammar(grammar) => body["grammar"] = grammar.into(),
     }
     Ok(body)
 }
@@ -239,9 +255,11 @@ mod tests {
 
     #[test]
     fn a_question_has_its_schema() {
-        let body = question("intent", "on", Some(r#"{"type":"object"}"#), 9).unwrap();
+        let body = question("intent", "on", Rule::Schema(r#"{"type":"object"}"#), 9).unwrap();
         assert_eq!(body["response_format"]["json_schema"]["schema"]["type"], "object");
         assert_eq!(body["messages"][0]["role"], "system");
-        assert_eq!(question("", "on", None, 9).unwrap()["messages"][0]["role"], "user");
+        let ruled = question("", "on", Rule::Grammar("root ::= [a]"), 9).unwrap();
+        assert_eq!(ruled["grammar"], "root ::= [a]");
+        assert_eq!(question("", "on", Rule::Free, 9).unwrap()["messages"][0]["role"], "user");
     }
 }

@@ -105,7 +105,12 @@ impl Measuring {
         let tried = self.count("", TRIED_WORDS)? - markup;
         let wanted = |tokens: u32| count_for(tokens as usize, TRIED_WORDS, tried as usize);
         self.words = wanted(options.prompt.saturating_sub(markup).max(1));
-        let alone = self.count("", self.words)?;
+        let mut alone = self.count("", self.words)?;
+        // Not one over: a step of sixty-four would be followed by a step of one.
+        while alone > options.prompt && self.words > 1 {
+            self.words -= 1;
+            alone = self.count("", self.words)?;
+        }
         if options.depth > 0 {
             self.system = words(wanted(options.depth), 1);
         }
