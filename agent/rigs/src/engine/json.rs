@@ -8,11 +8,11 @@ use crate::engine::shapes::{Quant, Shape};
 use crate::engine::spread::{PAIRS_MIN, Pairs, bandwidth, cores};
 use crate::engine::words::words;
 use crate::report::{Check, Common, finish, table};
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
-use tidegate_engine::protocol::{Guesses, Start};
+use tidegate_engine::protocol::{Forced, Guesses, Start};
 
 /// What a device command becomes.
 pub(crate) const SIX_FIELDS: &str = r#"{"type":"object","properties":{"intent":{"enum":["turn_on","turn_off","dim","open","close","query"]},"device":{"enum":["light","lamp","gate","door","fan","heater","valve"]},"room":{"type":"string","maxLength":16},"level":{"type":"integer","minimum":0,"maximum":100},"unit":{"enum":["percent","celsius","none"]},"confirm":{"type":"boolean"}},"required":["intent","device","room","level","unit","confirm"],"additionalProperties":false}"#;
@@ -25,8 +25,8 @@ level ::= "100" | [1-9] [0-9]? | "0"
 unit ::= "\"percent\"" | "\"celsius\"" | "\"none\""
 char ::= [^"\\\x7F\x00-\x1F] | [\\] (["\\bfnrt] | "u" [0-9a-fA-F]{4})
 "#;
-/// A string in which a model has all choice.
-const FREE_STRING: &str = r#"{"type":"string","maxLength":2000}"#;
+/// A string of letters, in which a model has all choice; of others a model of random weights may choose the end at once.
+const FREE_STRING: &str = r#"{"type":"object","properties":{"text":{"type":"string","pattern":"^[a-z ]{0,400}$"}},"required":["text"],"additionalProperties":false}"#;
 /// Most of llama-server's time.
 const SERVER_BAR: f64 = 0.67;
 /// Most of the time of a token without a schema.
@@ -65,7 +65,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let memory = bandwidth(threads as usize);
     let (time, tokens) = against_server(&start, options)?;
     // The share of a mask is a matter of the vocabulary, so the large one is measured in both versions.
-    let large = Start { model_path: cache::model(Shape::Qwen25Of05B, Quant::Q4_0)?, guesses: Guesses::Never, ..start };
+    let large = Start {
+        model_path: cache::model(Shape::Qwen25Of05B, Quant::Q4_0)?,
+        guesses: Guesses::Never,
+        forced: Forced::OneByOne,
+        ..start
+    };
     let mask = masks(&large, options.pairs)?;
     let row = |what: &str, pairs: &Pairs| [vec![what.to_owned()], pairs.cells(2).to_vec()].concat();
     let rows = [
@@ -143,6 +148,9 @@ fn masks(start: &Start, turns: usize) -> anyhow::Result<Pairs> {
     let mut ours = Ours::start(start)?;
     let mut per_token = |schema: Option<&str>, turn: usize| {
         let done = ours.ask(prompt(SYSTEM, &words(12, turn), schema, FREE_TOKENS))?.done;
+        if done.completion_tokens < FREE_TOKENS / 2 {
+            bail!("an answer of {} tokens measures no mask", done.completion_tokens);
+        }
         Ok::<_, anyhow::Error>(done.decode_ms as f64 / f64::from(done.completion_tokens.max(2) - 1))
     };
     let mut pairs = Pairs::default();
