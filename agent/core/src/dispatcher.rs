@@ -8,6 +8,7 @@ mod arrive;
 mod cloud;
 mod end;
 mod look;
+mod replace;
 mod restore;
 mod run;
 mod times;
@@ -29,7 +30,7 @@ use crate::seen::Seen;
 use crate::site::{Bridge, Consent, Limits, Site, Task};
 use crate::strain::Strain;
 use crate::time::Now;
-use crate::{Calibration, Command, Event};
+use crate::{Command, Event};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tidegate_schemas::{DeviceId, JobId, ModelName, Origin, Prompt, TaskName};
@@ -57,6 +58,8 @@ struct Run {
     /// How long it was thought to take, in milliseconds.
     predicted_ms: u64,
     model: ModelName,
+    /// Which of the engine's models, by their order, runs it.
+    generation: u32,
     seq: u32,
     alone: bool,
 }
@@ -72,6 +75,10 @@ struct Held {
 #[derive(Debug, Default)]
 struct Engine {
     model: Option<ModelName>,
+    /// How many models took over from another one.
+    generation: u32,
+    /// What is known of the model before, for the answers that it still writes.
+    before: BTreeMap<TaskName, Sense>,
     running: BTreeMap<JobId, Run>,
     marking: BTreeSet<JobId>,
 }
@@ -111,25 +118,20 @@ impl Dispatcher {
     /// A dispatcher without jobs; numbers of new jobs start at `next_job`. A task of which nothing is known takes the
     /// model's own probability as it is.
     #[must_use]
-    pub fn new(site: Site, mut known: BTreeMap<TaskName, Knowledge>, next_job: JobId) -> Self {
-        let sense = |(name, task): (&TaskName, &Task)| {
-            let known = known.remove(name).unwrap_or_else(|| Calibration::identity().into());
-            (name.clone(), Sense::new(known, task.keep, task.learning))
-        };
-        let senses = site.tasks.iter().map(sense).collect();
-        let expected = site.tasks.iter().map(|(name, task)| (name.clone(), task.expected_tokens));
+    pub fn new(site: Site, known: BTreeMap<TaskName, Knowledge>, next_job: JobId) -> Self {
+        let tasks: BTreeMap<_, _> = site.tasks.into_iter().map(|(name, task)| (name, Arc::new(task))).collect();
         Self {
-            predictor: Predictor::new(expected),
+            predictor: replace::predictor(&tasks),
             times: Times::default(),
             price: Price::new(site.limits.escalations_per_hour),
             strain: None,
             seen: Seen::new(site.limits.seen_keep_ms, site.limits.seen_per_device_max),
             origin: site.origin,
             default_task: site.default_task,
-            tasks: site.tasks.into_iter().map(|(name, task)| (name, Arc::new(task))).collect(),
+            senses: replace::senses(&tasks, known),
+            tasks,
             bridge: site.bridge,
             limits: site.limits,
-            senses,
             next_job: next_job.0,
             jobs: BTreeMap::new(),
             devices: BTreeMap::new(),
@@ -175,6 +177,8 @@ impl Dispatcher {
             Event::Concluded(job) => self.concluded(job, now),
             Event::EngineReady { model, .. } => self.engine_ready(model, now),
             Event::EngineGone => self.engine_gone(now),
+            Event::EngineReplaced { model, known } => self.engine_replaced(model, *known),
+            Event::OldEngineGone => self.old_engine_gone(now),
             Event::Token { job, text } => self.token(job, text),
             Event::Completed { job, completion } => self.completed(job, *completion, now),
             Event::InferenceFailed { job, fault } => self.inference_failed(job, fault, now),

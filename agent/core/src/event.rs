@@ -1,11 +1,14 @@
 //! What the shells report to the dispatcher.
 
 use crate::early::Trail;
+use crate::knowledge::Knowledge;
 use crate::strain::Condition;
 use crate::time::Now;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tidegate_schemas::{
-    Body, Control, DeviceId, Encoding, Escalation, JobId, ModelName, Prompt, PromptText, Resolution, Timing, Usage,
+    Body, Control, DeviceId, Encoding, Escalation, JobId, ModelName, Prompt, PromptText, Resolution, TaskName, Timing,
+    Usage,
 };
 
 /// Names a publish that waits for its acknowledgement; the shell that took it keeps what belongs to it.
@@ -69,6 +72,15 @@ pub enum Event {
     },
     /// The engine child is gone; what it ran is suspect.
     EngineGone,
+    /// A second engine took over with another model; the one before ends what it began and gets nothing new.
+    EngineReplaced {
+        /// The new model.
+        model: ModelName,
+        /// What is known of its tasks.
+        known: Box<BTreeMap<TaskName, Knowledge>>,
+    },
+    /// The engine of the model before is gone in the midst of its answers; what it ran is suspect.
+    OldEngineGone,
     /// A piece of an answer.
     Token {
         /// The job.

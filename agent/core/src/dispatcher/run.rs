@@ -14,6 +14,7 @@ use crate::route::{Cloud, Doubt, Local, Policy, Way, route};
 use crate::site::Provisional;
 use crate::time::Now;
 use crate::{Command, Dead, Inference, Note};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tidegate_schemas::{
     Answer, ErrorCode, Frame, JobId, ModelName, PromptText, Reason, Route, TaskSpec, Timing, Token,
@@ -80,7 +81,8 @@ impl Dispatcher {
             floor,
         };
         let predicted_ms = self.predictor.own_ms(job.work);
-        let run = Run { started: now, work: job.work, predicted_ms, model, seq: 0, alone: job.suspect };
+        let generation = self.engine.generation;
+        let run = Run { started: now, work: job.work, predicted_ms, model, generation, seq: 0, alone: job.suspect };
         self.engine.running.insert(id, run);
         self.enter(id, Stage::Running);
         self.out.push(Command::Infer(inference));
@@ -107,9 +109,11 @@ impl Dispatcher {
             prefill_ms: completion.timing.prefill_ms,
             decode_ms: completion.timing.decode_ms,
         };
-        self.predictor.measure(&job.task.spec.name, measured);
-        self.times.learn(job, &run, now);
-        let judged = self.judge(id, &completion.signals, now);
+        if run.generation == self.engine.generation {
+            self.predictor.measure(&job.task.spec.name, measured);
+            self.times.learn(job, &run, now);
+        }
+        let judged = self.judge(id, &run, &completion.signals, now);
         let Some((way, confidence)) = judged else { return };
         let Some(job) = self.jobs.get(&id) else { return };
         let mut answer = answer(job, completion, confidence, &run, now);
@@ -127,12 +131,13 @@ impl Dispatcher {
     }
 
     /// What is thought of an answer, and what becomes of it.
-    fn judge(&mut self, id: JobId, signals: &Signals, now: Now) -> Option<(Way, Confidence)> {
+    fn judge(&mut self, id: JobId, run: &Run, signals: &Signals, now: Now) -> Option<(Way, Confidence)> {
         let job = self.jobs.get(&id)?;
         let mut policy = self.policy(job, now);
         let prompt_bytes = u32::try_from(job.prompt.text_bytes()).unwrap_or(u32::MAX);
         let (name, left_ms, value) = (job.task.spec.name.clone(), policy.left_ms, job.task.value);
-        let sense = self.senses.get_mut(&name)?;
+        let current = run.generation == self.engine.generation;
+        let sense = if current { self.senses.get_mut(&name)? } else { self.engine.before.get_mut(&name)? };
         let judgement = sense.judge(&Signals { prompt_bytes, ..*signals }, unit(id));
         let audit = judgement.rule == Rule::Audit && matches!(policy.cloud, Cloud::LinkUp { .. });
         let judgement = Judgement { price: self.price.now(now), ..judgement };
@@ -144,7 +149,8 @@ impl Dispatcher {
             (false, true) => Doubt::Worth,
         };
         let way = route(Local::Answer(judgement.confidence), policy);
-        if let Some(job) = self.jobs.get_mut(&id) {
+        // What the cloud says of an answer teaches about the model that wrote it.
+        if let Some(job) = self.jobs.get_mut(&id).filter(|_| current) {
             job.judgement = Some(judgement);
         }
         self.out.push(Command::Note(Note::Judged { job: id, judgement, way, left_ms }));
@@ -209,16 +215,23 @@ impl Dispatcher {
     }
 
     pub(super) fn engine_ready(&mut self, model: ModelName, now: Now) {
-        if !self.engine.running.is_empty() {
-            self.engine_gone(now);
-        }
+        self.engine_gone(now);
         self.engine.model = Some(model);
     }
 
     /// What ran is suspect: it runs again alone, unless it was alone already or may not run again.
     pub(super) fn engine_gone(&mut self, now: Now) {
         self.engine.model = None;
-        for (id, run) in std::mem::take(&mut self.engine.running) {
+        let generation = self.engine.generation;
+        self.lost(&|run| run.generation == generation, now);
+    }
+
+    /// These runs ended with their engine.
+    pub(super) fn lost(&mut self, which: &dyn Fn(&Run) -> bool, now: Now) {
+        let (lost, left) = std::mem::take(&mut self.engine.running).into_iter().partition(|(_, run)| which(run));
+        self.engine.running = left;
+        let lost: BTreeMap<JobId, Run> = lost;
+        for (id, run) in lost {
             let Some(job) = self.jobs.get_mut(&id).filter(|job| job.stage == Stage::Running) else { continue };
             job.suspect = true;
             let (attempt, spent) = (job.runs, run.alone || job.runs >= self.limits.attempts_max);

@@ -4,6 +4,7 @@
 
 mod doubt;
 mod harness;
+mod replaced;
 
 use harness::{Life, answer, code, deadline, escalates, kept, outcome, prompt, published, refused, runs};
 use std::sync::Arc;

@@ -71,7 +71,7 @@ impl World {
                     self.met.note("provisional");
                 }
             }
-            Command::Abort(job) => assert!(self.engine.runs(*job), "abort of job {job}, which does not run"),
+            Command::Abort(job) => assert!(self.engine.ran(*job, self.now), "abort of job {job}, which does not run"),
             Command::Keep(_) | Command::MarkAttempt { .. } | Command::Note(_) => {}
         }
     }

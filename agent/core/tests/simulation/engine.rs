@@ -4,7 +4,7 @@ use crate::devices::{content, poisonous};
 use crate::world::{Due, World};
 use rand::Rng;
 use std::collections::BTreeMap;
-use tidegate_core::{Completion, EngineFault, Event, Inference, Signals};
+use tidegate_core::{Completion, EngineFault, Event, Inference, Now, Signals};
 use tidegate_schemas::{Body, JobId, Timing, Usage};
 
 #[derive(Clone, Copy)]
@@ -19,6 +19,7 @@ enum Ending {
 
 struct Run {
     number: u64,
+    generation: u32,
     tokens_left: u32,
     ending: Ending,
 }
@@ -26,8 +27,12 @@ struct Run {
 #[derive(Default)]
 pub(crate) struct Engine {
     pub(crate) ready: bool,
+    /// How often another model took over.
+    generation: u32,
     running: BTreeMap<JobId, Run>,
     runs: u64,
+    /// What ended last, and when: the dispatcher may hear of it after a deadline of the same moment.
+    ended: Option<(Now, Vec<JobId>)>,
 }
 
 impl Engine {
@@ -39,8 +44,18 @@ impl Engine {
         self.running.len()
     }
 
-    pub(crate) fn running(&self) -> Vec<JobId> {
-        self.running.keys().copied().collect()
+    /// All runs of an engine end with it.
+    fn dies(&mut self, generation: u32, now: Now) -> Vec<JobId> {
+        let of_it = |run: &Run| run.generation == generation;
+        let lost: Vec<JobId> = self.running.iter().filter(|(_, run)| of_it(run)).map(|(job, _)| *job).collect();
+        self.running.retain(|_, run| !of_it(run));
+        self.ended = Some((now, lost.clone()));
+        lost
+    }
+
+    /// Whether a job runs, or ran until this very moment.
+    pub(crate) fn ran(&self, job: JobId, now: Now) -> bool {
+        self.runs(job) || self.ended.as_ref().is_some_and(|(at, jobs)| *at == now && jobs.contains(&job))
     }
 }
 
@@ -48,6 +63,22 @@ impl World {
     pub(crate) fn engine_comes_up(&mut self) -> Event {
         self.engine.ready = true;
         Event::EngineReady { model: "tide-edge".parse().unwrap(), context_tokens: 2048 }
+    }
+
+    /// Another model takes over, beside what still runs; not while a third would be needed for that.
+    pub(crate) fn engine_is_replaced(&mut self) -> Option<Event> {
+        let again = self.rng.random_range(1_000..40_000);
+        if !self.calm() {
+            self.later(again, Due::Replacement);
+        }
+        let current = self.engine.generation;
+        let old_runs = self.engine.running.values().any(|run| run.generation != current);
+        if !self.engine.ready || old_runs {
+            return None;
+        }
+        self.met.note(if self.engine.running.is_empty() { "replaced while idle" } else { "replaced in mid answer" });
+        self.engine.generation += 1;
+        Some(Event::EngineReplaced { model: "tide-cloud".parse().unwrap(), known: Box::default() })
     }
 
     pub(crate) fn engine_runs(&mut self, inference: Inference) {
@@ -60,7 +91,8 @@ impl World {
             _ => Ending::Answer,
         };
         self.engine.runs += 1;
-        let run = Run { number: self.engine.runs, tokens_left: self.rng.random_range(0..6), ending };
+        let tokens_left = self.rng.random_range(0..6);
+        let run = Run { number: self.engine.runs, generation: self.engine.generation, tokens_left, ending };
         self.engine.running.insert(inference.job, run);
         self.engine_goes_on(inference.job, self.engine.runs);
     }
@@ -86,16 +118,21 @@ impl World {
             self.engine_goes_on(job, number);
             return Some(Event::Token { job, text: "a ".into() });
         }
-        let ending = run.ending;
+        let (ending, generation) = (run.ending, run.generation);
         if matches!(ending, Ending::Death) {
+            let lost = self.engine.dies(generation, self.now);
+            self.checks.engine_died(&lost);
+            if generation != self.engine.generation {
+                self.met.note("old engine died");
+                return Some(Event::OldEngineGone);
+            }
             self.met.note("engine died");
-            self.checks.engine_died(&self.engine.running());
-            self.engine.running.clear();
             self.engine.ready = false;
             self.later(400, Due::EngineReady);
             return Some(Event::EngineGone);
         }
         self.engine.running.remove(&job);
+        self.engine.ended = Some((self.now, vec![job]));
         let fault = match ending {
             Ending::Answer | Ending::Death => return Some(self.completed(job)),
             Ending::Cut => EngineFault::Cut,

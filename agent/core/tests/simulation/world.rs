@@ -30,6 +30,8 @@ pub(crate) enum Due {
     Disk,
     /// The engine child is up.
     EngineReady,
+    /// Another model takes over.
+    Replacement,
     /// An inference makes a step; the number is that of the run.
     EngineStep(JobId, u64),
     /// A publish ends.
@@ -59,6 +61,9 @@ impl Met {
         for what in [
             "restart",
             "engine died",
+            "old engine died",
+            "replaced while idle",
+            "replaced in mid answer",
             "link down",
             "not kept",
             "escalation not kept",
@@ -119,6 +124,8 @@ impl World {
         world.plan_devices();
         world.plan_link();
         world.later(300, Due::EngineReady);
+        let replaced = world.rng.random_range(1_000..40_000);
+        world.later(replaced, Due::Replacement);
         world
     }
 
@@ -177,6 +184,7 @@ impl World {
                 Some(self.disk.end_one(fails, self.now))
             }
             Due::EngineReady => Some(self.engine_comes_up()),
+            Due::Replacement => self.engine_is_replaced(),
             Due::EngineStep(job, run) => self.engine_steps(job, run),
             Due::Published(job, attempt) => Some(self.publish_ends(job, attempt)),
         }
