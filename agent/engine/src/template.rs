@@ -4,8 +4,10 @@
 //! characters and are put back after it ran, as [`Part::Content`]; the caller tokenises [`Part::Markup`] with control
 //! tokens and contents without. A template that loses or repeats a part of the chat is refused, not obeyed.
 
+use crate::jinja;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 use std::io::Write;
+use std::time::SystemTime;
 use tidegate_schemas::{Message, Role};
 
 /// Steps of the template interpreter per prompt: the longest known template takes under 2,000 for a short chat, and
@@ -19,6 +21,9 @@ const TEMPLATE_BYTES_MAX: usize = 256 * 1024;
 const OPEN: char = '\u{F8F0}';
 /// See [`OPEN`].
 const CLOSE: char = '\u{F8F1}';
+/// On both sides of a placeholder: white space that no template writes by itself (an em space). Where a template trims a
+/// content, it trims this, and the content is trimmed when it is put back.
+const EDGE: char = '\u{2003}';
 /// Between a system prompt and the user text that it is folded into.
 const FOLD: &str = "\n\n";
 
@@ -60,18 +65,17 @@ pub(crate) struct Template {
 impl Template {
     /// Compiles a template; `bos` and `eos` are the texts of the model's tokens.
     pub(crate) fn new(source: &str, bos: &str, eos: &str) -> Result<Self, TemplateError> {
+        Self::at(source, bos, eos, SystemTime::now)
+    }
+
+    /// The same with a clock of its own: some templates tell the model the date.
+    pub(crate) fn at(source: &str, bos: &str, eos: &str, clock: fn() -> SystemTime) -> Result<Self, TemplateError> {
         if source.len() > TEMPLATE_BYTES_MAX {
             return Err(TemplateError::TooLong(source.len()));
         }
-        let mut jinja = Environment::new();
+        let mut jinja = jinja::environment(clock);
         jinja.set_fuel(Some(FUEL));
-        jinja.set_trim_blocks(true);
-        jinja.set_lstrip_blocks(true);
-        jinja.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        jinja.add_function("raise_exception", |what: String| -> Result<Value, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, what))
-        });
-        let added = jinja.add_template_owned("chat", source.to_owned());
+        let added = jinja.add_template_owned("chat", jinja::plain(source));
         added.map_err(|e| TemplateError::Syntax(reason(&e)))?;
         Ok(Self { jinja, bos: bos.to_owned(), eos: eos.to_owned() })
     }
@@ -88,13 +92,13 @@ impl Template {
 
     fn render(&self, chat: &[Message]) -> Result<Vec<Part>, TemplateError> {
         let messages: Vec<Value> = (chat.iter().enumerate())
-            .map(|(i, m)| context! { role => role_name(m.role), content => format!("{OPEN}{i}{CLOSE}") })
+            .map(|(i, m)| context! { role => role_name(m.role), content => stand_in(i, m) })
             .collect();
         let mut output = Bounded(Vec::new());
         let template = self.jinja.get_template("chat").map_err(|e| TemplateError::Failed(reason(&e)))?;
         let values = context! {
             messages, add_generation_prompt => true, bos_token => self.bos, eos_token => self.eos,
-            tools => Value::from(()), enable_thinking => false,
+            tools => Value::from(()), documents => Value::from(()), enable_thinking => false,
         };
         match template.render_captured_to(values, &mut output) {
             Ok(_) => {}
@@ -106,20 +110,28 @@ impl Template {
     }
 }
 
+/// What a template sees of a content. An empty one is seen as such: templates ask for that.
+fn stand_in(index: usize, message: &Message) -> String {
+    if message.content.reveal().is_empty() { String::new() } else { format!("{EDGE}{OPEN}{index}{CLOSE}{EDGE}") }
+}
+
 /// Puts the contents back where their placeholders stand.
 fn split(text: &str, chat: &[Message]) -> Result<Vec<Part>, TemplateError> {
     let mut parts = Vec::new();
-    let mut shown = vec![0; chat.len()];
+    let mut shown: Vec<usize> = chat.iter().map(|message| usize::from(message.content.reveal().is_empty())).collect();
     let mut markup = String::new();
     let mut rest = text;
     while let Some((before, number, after)) = placeholder(rest) {
+        let (before, begin) = before.strip_suffix(EDGE).map_or((before, Edge::Trimmed), |before| (before, Edge::Whole));
+        let (after, end) = after.strip_prefix(EDGE).map_or((after, Edge::Trimmed), |after| (after, Edge::Whole));
         markup.push_str(before);
         if let (Some(message), Some(times)) = (chat.get(number), shown.get_mut(number)) {
             *times += 1;
             if !markup.is_empty() {
                 parts.push(Part::Markup(std::mem::take(&mut markup)));
             }
-            parts.push(Part::Content { role: message.role, text: message.content.reveal().to_owned() });
+            let text = trimmed(message.content.reveal(), begin, end).to_owned();
+            parts.push(Part::Content { role: message.role, text });
         }
         rest = after;
     }
@@ -131,6 +143,18 @@ fn split(text: &str, chat: &[Message]) -> Result<Vec<Part>, TemplateError> {
         None => Ok(parts),
         Some(index) => Err(TemplateError::Lost { index, role: role_name(chat[index].role), times: shown[index] }),
     }
+}
+
+/// What a template did to one side of a content.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Edge {
+    Whole,
+    Trimmed,
+}
+
+fn trimmed(text: &str, begin: Edge, end: Edge) -> &str {
+    let text = if begin == Edge::Trimmed { text.trim_start() } else { text };
+    if end == Edge::Trimmed { text.trim_end() } else { text }
 }
 
 /// The text before the next placeholder, its number, the text after it.
@@ -186,3 +210,8 @@ impl Write for Bounded {
 #[allow(clippy::unwrap_used)]
 #[path = "template_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::print_stdout)]
+#[path = "template_goldens.rs"]
+mod goldens;

@@ -80,7 +80,28 @@ fn placeholders_in_contents_and_templates_stay_what_they_are() {
 fn python_methods_and_filters_of_common_templates_work() {
     let source = "{%- for m in messages -%}{%- if m['role'].upper() == 'USER' and 'x' not in m.content -%}\
         [{{ m.content.strip() }}]{%- endif -%}{%- endfor -%}{{ {'a': 1} | tojson }}";
-    assert_eq!(text(source, &[(Role::User, "hi")]).unwrap(), "[hi]{\"a\":1}");
+    assert_eq!(text(source, &[(Role::User, "hi")]).unwrap(), "[hi]{\"a\": 1}");
+}
+
+#[test]
+fn contents_are_trimmed_where_the_template_trims_and_nowhere_else() {
+    let said = [(Role::User, "\n hi \t")];
+    for (source, expect) in [
+        ("[{{ messages[0].content }}]", "[\n hi \t]"),
+        ("[{{ messages[0].content | trim }}]", "[hi]"),
+        ("[{{ messages[0]['content'].lstrip() }}]", "[hi \t]"),
+        ("[{{ messages[0]['content'].rstrip() }}]", "[\n hi]"),
+        ("[{{ '  ' + messages[0].content }}]", "[  \n hi \t]"),
+    ] {
+        assert_eq!(text(source, &said).as_deref(), Ok(expect), "{source}");
+    }
+}
+
+#[test]
+fn an_empty_content_is_seen_as_empty() {
+    let source =
+        "{% if messages[0].content %}yes{% else %}no{% endif %}{{ messages[0].content }}{{ messages[1].content }}";
+    assert_eq!(text(source, &[(Role::System, ""), (Role::User, "hi")]).as_deref(), Ok("nohi"));
 }
 
 #[test]
@@ -101,6 +122,7 @@ fn hostile_templates_end_soon_with_a_reason() {
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
         "{{ raise_exception('no') }}",
         "{{ missing.field.deeper }}",
+        "{{ range(100000000) | list | length }}",
     ] {
         assert!(matches!(text(source, &user), Err(TemplateError::Failed(_))), "{source}");
     }

@@ -50,6 +50,8 @@ pub struct Shape {
     pub layer_weights: LayerWeights,
     /// `tokenizer.chat_template`; none leaves it out.
     pub template: Option<String>,
+    /// Control tokens beside those of the template, as other families have them.
+    pub control: Vec<String>,
 }
 
 /// What the layers of a model hold.
@@ -76,6 +78,7 @@ impl Shape {
             seed: 1,
             layer_weights: LayerWeights::Random,
             template: Some(TEMPLATE.to_owned()),
+            control: Vec::new(),
         }
     }
 
@@ -157,7 +160,7 @@ impl Tensor {
 
 fn tensors(shape: &Shape) -> Vec<Tensor> {
     let (width, forward) = (u64::from(shape.width), u64::from(shape.forward));
-    let vocabulary = (256 + MERGES.len() + CONTROL.len()) as u64;
+    let vocabulary = vocabulary(shape).len() as u64;
     let of = |name: String, dimensions: &[u64], fill| Tensor { name, dimensions: dimensions.to_vec(), fill };
     let fill = match shape.layer_weights {
         LayerWeights::Random => Fill::Random(0.2),
@@ -223,12 +226,11 @@ fn head(shape: &Shape, tensors: &[Tensor]) -> Vec<u8> {
 }
 
 fn metadata(shape: &Shape) -> BTreeMap<String, Vec<u8>> {
-    let words = vocabulary();
-    let end = words.iter().position(|word| word == "<|end|>").expect("it is a control token");
-    let pad = words.len() - 1;
-    let kinds: Vec<u8> = (0..words.len())
-        .flat_map(|i| (if i < words.len() - CONTROL.len() { 1_i32 } else { 3_i32 }).to_le_bytes())
-        .collect();
+    let words = vocabulary(shape);
+    let place = |token: &str| words.iter().position(|word| word == token).expect("it is a control token");
+    let (end, pad) = (place("<|end|>"), place("<|pad|>"));
+    let kinds: Vec<u8> =
+        (0..words.len()).flat_map(|i| (if i < 256 + MERGES.len() { 1_i32 } else { 3_i32 }).to_le_bytes()).collect();
     let merges: Vec<String> = MERGES.iter().map(|pair| format!("{} {}", &pair[..1], &pair[1..])).collect();
     let number = |n: usize| tagged(TYPE_U32, &u32::try_from(n).expect("numbers are small").to_le_bytes());
     let mut entries = vec![
@@ -260,9 +262,9 @@ fn metadata(shape: &Shape) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// Bytes as GPT-2 writes them, then the merges, then the control tokens.
-fn vocabulary() -> Vec<String> {
+fn vocabulary(shape: &Shape) -> Vec<String> {
     let bytes = (0..=255_u8).map(|byte| visible(byte).to_string());
-    bytes.chain(MERGES.iter().chain(&CONTROL).map(|word| (*word).to_owned())).collect()
+    bytes.chain(MERGES.iter().chain(&CONTROL).map(|word| (*word).to_owned())).chain(shape.control.clone()).collect()
 }
 
 /// GPT-2's visible stand-in for a byte: itself where it is printable, else a character from U+0100 on.
