@@ -1,12 +1,15 @@
 //! The engine's process: frames come on stdin and go on stdout, logs go on stderr.
 //!
-//! Invariants: before the second thread starts, the process is confined to its model; one thread owns model and context,
+//! Invariants: before the second thread starts, the process is confined to its model and its address space to what that
+//! is predicted to take; one thread owns model and context,
 //! another reads stdin; nothing but frames is written to the parent's
 //! pipe; when stdin ends, the process ends within a second, also from the midst of a step.
 
 use crate::batcher::Gone;
 use crate::confine::{Confinement, Part, confine_to};
-use crate::process::{Refused, harden, load_unwinder, readable_within, take_stdout};
+use crate::fit::memory_needed;
+use crate::process::{Refused, harden, limit_address_space, load_unwinder, readable_within, take_stdout};
+use crate::processor;
 use crate::protocol::{FrameError, FromEngine, Start, ToEngine, read_frame, write_frame};
 use crate::service::{Ended, ORDERS_MAX, Order, STACK_BYTES, serve};
 use crate::shelf;
@@ -70,9 +73,14 @@ impl From<Refused> for ChildError {
 pub fn run(config: ChildConfig) -> Result<(), ChildError> {
     hide_panics();
     harden()?;
-    let frames = BufWriter::with_capacity(PIPE_BYTES, take_stdout()?);
+    let mut frames = BufWriter::with_capacity(PIPE_BYTES, take_stdout()?);
     let mut stdin = BufReader::with_capacity(PIPE_BYTES, std::io::stdin());
     let Some(start) = first(&mut stdin, config.start_wait_ms)? else { return Ok(()) };
+    if let Some(message) = processor::mismatch() {
+        // A parent that is gone need not know.
+        let _ = write_frame(&mut frames, &FromEngine::Fatal { message: message.clone() });
+        return Err(ChildError::Fatal(message));
+    }
     // Libraries are opened before the confinement, which allows the model alone.
     #[cfg(feature = "dynamic-backends")]
     crate::backend::backend().map_err(ChildError::Fatal)?;
@@ -83,6 +91,12 @@ pub fn run(config: ChildConfig) -> Result<(), ChildError> {
         tracing::warn!(%error, "prefixes of earlier starts stay on the disk");
     }
     tell(confine_to(&start.model_path, start.prefix_dir.as_deref()));
+    // What cannot be weighed is refused when it is loaded; a graphics driver reserves hundreds of GiB that it never uses.
+    let space =
+        memory_needed(&start).ok().filter(|_| !cfg!(any(feature = "cuda", feature = "vulkan", feature = "metal")));
+    if let Some(need) = space {
+        limit_address_space(need.total, start.threads)?;
+    }
     let (orders, inbox) = sync_channel(ORDERS_MAX);
     let (breaks, broken) = sync_channel(1);
     let ends = Ends { orders, breaks };

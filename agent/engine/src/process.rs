@@ -31,6 +31,30 @@ pub(crate) fn harden() -> Result<(), Refused> {
     checked("death with the parent", die_with_parent())
 }
 
+/// Address space that is left for code, tables, the stacks of our two threads (64 MiB each) and what the main heap
+/// reserves, in bytes.
+const SPACE_BASE: u64 = 1024 * 1024 * 1024;
+/// Address space of one more thread, in bytes: its stack and glibc's arena for it, which reserves 128 MiB while it is
+/// made (`HEAP_MAX_SIZE`, aligned).
+const SPACE_THREAD: u64 = 192 * 1024 * 1024;
+
+/// Bounds the address space of this process: what is predicted, half of that again, and room for what is reserved and
+/// never used. What runs away (a template, a schema, a model file that lies) ends this process instead of the machine.
+#[allow(unsafe_code)]
+pub(crate) fn limit_address_space(predicted: u64, threads: u32) -> Result<(), Refused> {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let threads = if threads == 0 { cores } else { u64::from(threads) };
+    let space = predicted.saturating_add(predicted / 2).saturating_add(SPACE_BASE);
+    let space = space.saturating_add(threads.saturating_mul(SPACE_THREAD));
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a live value that is written.
+    checked("limit on address space", unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) })?;
+    let space = space.min(limit.rlim_max);
+    let limit = libc::rlimit { rlim_cur: space, rlim_max: space };
+    // SAFETY: the pointer is to a live value and is only read.
+    checked("limit on address space", unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) })
+}
+
 /// Loads what the C library would look for when a thread ends by itself, as those of OpenMP do: behind the confinement it
 /// is not found any more, and the library says so on stderr and aborts the process. It stays loaded for good. A system
 /// without it (musl) needs none.

@@ -6,6 +6,8 @@ mod common;
 
 use common::{Model, run, system_run};
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -66,6 +68,18 @@ impl Engine {
             match self.messages.recv_timeout(PATIENCE).unwrap() {
                 FromEngine::Beat => {}
                 message => return message,
+            }
+        }
+    }
+
+    /// The next message that is not a beat; none when there are no more.
+    fn heard(&self) -> Option<FromEngine> {
+        loop {
+            match self.messages.recv_timeout(PATIENCE) {
+                Ok(FromEngine::Beat) => {}
+                Ok(message) => return Some(message),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => panic!("the engine says nothing"),
             }
         }
     }
@@ -294,6 +308,70 @@ fn a_file_that_is_no_model_is_told_in_one_sentence() {
     }
 }
 
+/// A copy of the tiny model with bytes replaced wherever they stand.
+fn changed(model: &Model, name: &str, change: impl Fn(&mut Vec<u8>)) -> std::path::PathBuf {
+    let mut bytes = std::fs::read(model.path()).unwrap();
+    change(&mut bytes);
+    let path = model.path().with_file_name(name);
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn places(bytes: &[u8], word: &[u8]) -> Vec<usize> {
+    (0..bytes.len() - word.len()).filter(|at| bytes[*at..].starts_with(word)).collect()
+}
+
+#[test]
+fn an_architecture_that_nobody_knows_is_told_in_one_sentence() {
+    let model = Model::tiny();
+    let unknown = changed(&model, "unknown.gguf", |bytes| {
+        for at in places(bytes, b"llama") {
+            bytes[at..at + 5].copy_from_slice(b"lhama");
+        }
+    });
+    let mut engine = Engine::spawn();
+    engine.say(&ToEngine::Start(Start::new(&unknown)));
+    let FromEngine::Fatal { message } = engine.next() else { panic!() };
+    assert!(message.contains("llama.cpp does not load it"), "{message}");
+    assert_eq!(engine.ends().code(), Some(1));
+}
+
+/// llama.cpp may refuse such numbers or abort over them: either way this process ends, soon, and nothing else does.
+#[test]
+fn absurd_metadata_ends_the_engine_and_no_more() {
+    let model = Model::tiny();
+    for (key, value) in [
+        ("block_count", u32::MAX),
+        ("block_count", 0),
+        ("embedding_length", u32::MAX),
+        ("feed_forward_length", u32::MAX),
+        ("attention.head_count", 0),
+        ("attention.head_count", u32::MAX),
+        ("attention.head_count_kv", 0),
+        ("rope.dimension_count", u32::MAX),
+        ("vocab_size", u32::MAX),
+    ] {
+        let absurd = changed(&model, "absurd.gguf", |bytes| {
+            let key = format!("llama.{key}");
+            // The key, the type of its value, the value. A longer key may begin alike.
+            let is = |at: &usize| bytes[at + key.len()..].starts_with(&4_u32.to_le_bytes());
+            let at = places(bytes, key.as_bytes()).into_iter().find(is).unwrap() + key.len() + 4;
+            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        });
+        let mut engine = Engine::spawn();
+        engine.say(&ToEngine::Start(Start { threads: 1, ..Start::new(&absurd) }));
+        match engine.heard() {
+            // A number that nobody uses: it answers, or dies of it.
+            Some(FromEngine::Ready { .. }) => {
+                let _ = write_frame(engine.stdin.as_mut().unwrap(), &ToEngine::Run(run(1, "hello", 2)));
+                let _ = engine.heard();
+            }
+            Some(FromEngine::Fatal { .. }) | None => assert!(!engine.ends().success(), "{key} {value}"),
+            Some(other) => panic!("{key} {value}: {other:?}"),
+        }
+    }
+}
+
 #[test]
 fn many_frames_at_once_are_all_answered() {
     let model = Model::tiny();
@@ -318,6 +396,23 @@ fn it_leaves_no_core_and_gains_no_rights() {
     let pid = engine.child.id();
     assert_eq!(field(pid, "limits", "Max core file size"), "0");
     assert_eq!(field(pid, "status", "NoNewPrivs:"), "1");
+    // Not even its own user may look into its memory.
+    assert_eq!(std::fs::metadata(format!("/proc/{pid}/mem")).unwrap().uid(), 0);
+    let space: u64 = field(pid, "limits", "Max address space").parse().unwrap();
+    let used: u64 = field(pid, "status", "VmPeak:").parse::<u64>().unwrap() * 1024;
+    assert!(used < space && space < 64 << 30, "{used} of {space} bytes of address space");
+}
+
+/// A template that doubles a text without end: the limit ends the engine, well before the machine's memory does.
+#[test]
+fn what_runs_away_ends_the_engine_and_not_the_machine() {
+    let greedy = "{% set n = namespace(t='xxxxxxxx') %}{% for i in range(60) %}{% set n.t = n.t + n.t %}{% endfor %}\
+                  {{ n.t | length }}{{ messages[0].content }}";
+    let model = Model::of(&Shape { template: Some(greedy.to_owned()), ..Shape::tiny() });
+    let mut engine = Engine::start(model.start());
+    engine.say(&ToEngine::Run(run(1, "hello", 3)));
+    let status = engine.ends();
+    assert_eq!(status.signal(), Some(6), "{status}");
 }
 
 #[test]

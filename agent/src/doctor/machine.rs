@@ -5,28 +5,8 @@ use crate::trusted_time;
 use std::path::Path;
 use tidegate_engine::clock::{Discipline, discipline};
 use tidegate_engine::confine::{Confinement, Part, confine_to};
+use tidegate_engine::processor::{Fit, SETS, fit};
 use tidegate_spool::BUILD_DATE_MS;
-
-/// Instruction sets that make llama.cpp faster: its word, and that of /proc/cpuinfo.
-const SETS: [(&str, &str); 17] = [
-    ("SSE3", "pni"),
-    ("SSSE3", "ssse3"),
-    ("AVX", "avx"),
-    ("F16C", "f16c"),
-    ("FMA", "fma"),
-    ("BMI2", "bmi2"),
-    ("AVX2", "avx2"),
-    ("AVX_VNNI", "avx_vnni"),
-    ("AVX512", "avx512f"),
-    ("AVX512_VNNI", "avx512_vnni"),
-    ("AVX512_BF16", "avx512_bf16"),
-    ("NEON", "asimd"),
-    ("FP16_VA", "asimdhp"),
-    ("DOTPROD", "asimddp"),
-    ("MATMUL_INT8", "i8mm"),
-    ("SVE", "sve"),
-    ("SME", "sme"),
-];
 
 pub(super) fn all() -> Vec<Finding> {
     let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -42,17 +22,13 @@ fn processor(built: Result<Vec<String>, String>, cpuinfo: &str) -> Finding {
         Err(end) => return Finding::fault(PART, format!("the engine's code does not run here: {end}"), NEXT),
         Ok(built) => built,
     };
-    let has = |flag: &str| cpuinfo.split_whitespace().any(|word| word == flag);
-    let uses = |name: &str| built.iter().any(|word| word == name);
-    let listed = |wanted: &dyn Fn(&str, &str) -> bool| {
-        SETS.iter().filter(|(name, flag)| wanted(name, flag)).map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
-    };
-    let used = listed(&|name, _| uses(name));
-    let lacking = listed(&|name, flag| uses(name) && !has(flag));
-    let unused = listed(&|name, flag| !uses(name) && has(flag));
-    if !SETS.iter().any(|(_, flag)| has(flag)) {
+    let Some(Fit { used, lacking, unused }) = fit(&built, cpuinfo) else {
+        let used: Vec<&str> =
+            SETS.iter().map(|(name, _)| *name).filter(|name| built.iter().any(|w| w == name)).collect();
+        let used = used.join(", ");
         return Finding::ok(PART, format!("this build uses {used}; what this processor has is not told"));
-    }
+    };
+    let [used, lacking, unused] = [used, lacking, unused].map(|names| names.join(", "));
     if !lacking.is_empty() {
         let what = format!("this build uses {lacking}, which this processor has not: the engine dies of it");
         return Finding::fault(PART, what, NEXT);
