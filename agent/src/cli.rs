@@ -2,11 +2,14 @@
 
 #[path = "cli/certs.rs"]
 mod certs;
+#[path = "cli/model.rs"]
+mod model;
 #[cfg(test)]
 #[path = "cli/tree.rs"]
 mod tree;
 
 pub(crate) use certs::{CertsArgs, CertsCommand};
+pub(crate) use model::{ModelArgs, ModelCommand};
 
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -59,6 +62,8 @@ pub(crate) enum Command {
     /// Say where a topic crosses to, or whether the central broker can be reached.
     #[command(subcommand)]
     Bridge(BridgeCommand),
+    /// Let another model serve.
+    Model(ModelArgs),
     /// Say why an answer took the way it took.
     Explain(ExplainArgs),
     /// Fit a task's confidence from labelled answers.
@@ -86,6 +91,7 @@ impl Command {
             Self::Config(ConfigCommand::Check { json, .. } | ConfigCommand::Example { json }) => *json,
             Self::Certs(args) => args.json,
             Self::Explain(args) => args.json,
+            Self::Model(args) => args.json,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a gateway has learned while it ran: a versioned JSON file in the data directory, replaced whole and synced. It
 //! holds numbers only: the corrected line of each task, what the cloud is worth, and the labels that the cloud's answers
-//! gave, for `calibrate --from-escalations`. Invariants: a file for another model, or one that cannot be true, is set
+//! gave, for `calibrate --from-escalations`. Invariants: each model has a file of its own; one that cannot be true is set
 //! aside with the reason and learning starts anew; at most [`LABELS_MAX`] labels per task are held, the newest.
 
 use crate::calibration::Worth;
@@ -82,7 +82,7 @@ pub(crate) struct Learned {
 impl Learned {
     /// What was learned in this data directory about this model; nothing where there is none or it cannot be used.
     pub(crate) fn open(data_dir: &Path, model_sha256: &str) -> Self {
-        let path = data_dir.join(NAME);
+        let path = place(data_dir, model_sha256);
         let tasks = match read(&path) {
             Ok((sha256, tasks)) if sha256 == model_sha256 => tasks,
             Ok(_) => BTreeMap::new(),
@@ -145,9 +145,22 @@ impl Learned {
     }
 }
 
-/// The labels of a task, and the model they are of.
-pub(crate) fn labels(data_dir: &Path, task: &TaskName) -> Result<(String, Vec<Label>), String> {
-    let (sha256, mut tasks) = read(&data_dir.join(NAME))?;
+/// The file of a model: the first model to learn here has [`NAME`], each other one a file of its own, so that a model that
+/// is tried takes nothing from the one before.
+fn place(data_dir: &Path, model_sha256: &str) -> PathBuf {
+    let first = data_dir.join(NAME);
+    match read(&first) {
+        Ok((sha256, _)) if sha256 != model_sha256 => {
+            data_dir.join(format!("learned-{}.json", &model_sha256[..model_sha256.len().min(16)]))
+        }
+        Ok(_) | Err(_) => first,
+    }
+}
+
+/// The labels of a task that a model learned from; without any, those of the first model that learned here. Gives the
+/// model's hash with them.
+pub(crate) fn labels(data_dir: &Path, model_sha256: &str, task: &TaskName) -> Result<(String, Vec<Label>), String> {
+    let (sha256, mut tasks) = read(&place(data_dir, model_sha256)).or_else(|_| read(&data_dir.join(NAME)))?;
     Ok((sha256, tasks.remove(task).map(|entry| entry.labels.into()).unwrap_or_default()))
 }
 
@@ -225,8 +238,14 @@ mod tests {
         let mut other = known();
         Learned::open(folder.path(), "bb").apply(&mut other);
         assert_eq!(other[&task()].learned().0, Learner::default());
-        let (sha256, labels) = labels(folder.path(), &task()).unwrap();
-        assert_eq!((sha256.as_str(), labels.len()), ("aa", 200));
+        let (sha256, found) = labels(folder.path(), "bb", &task()).unwrap();
+        assert_eq!((sha256.as_str(), found.len()), ("aa", 200), "there are none of the other model");
+        let mut learned = Learned::open(folder.path(), "bb");
+        learned.label(&task(), &signals(), true);
+        let (path, bytes) = learned.snapshot(BTreeMap::new()).unwrap();
+        write_synced(&path, &bytes).unwrap();
+        assert_eq!(labels(folder.path(), "bb", &task()).unwrap().1.len(), 1);
+        assert_eq!(labels(folder.path(), "aa", &task()).unwrap().1.len(), 200, "what the first learned is still there");
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod bridge_tools;
 mod calibrate;
 mod calibration;
 mod certs;
+mod chosen;
 mod cli;
 mod config;
 mod doctor;
@@ -18,7 +19,9 @@ mod link;
 mod log;
 mod lookup;
 mod memory;
+mod model;
 mod queue;
+mod room;
 mod runtime;
 mod schema;
 mod status;
@@ -68,6 +71,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(args) => status::run(&args),
         Command::Queue(args) => queue::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Model(args) => model::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bridge(command) => bridge_tools::run(&command),

@@ -15,8 +15,6 @@ use std::time::{Duration, Instant};
 pub(crate) const STATUS: &str = r#"{"op":"status"}"#;
 /// Longest wait for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
-/// Longest wait for an answer that takes its time: longer than a canary prompt may live.
-const PATIENCE_MAX: Duration = Duration::from_secs(75);
 /// Between two words about how long it takes.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -47,9 +45,14 @@ fn ask_any(places: &[PathBuf], request: &str) -> Result<Value, Failure> {
 }
 
 /// The answer of the gateway at this socket to something that takes its time; `waits` is told the latest end.
-pub(crate) fn ask_patiently(place: &Path, request: &str, waits: &mut dyn FnMut(Instant)) -> Result<Value, Failure> {
+pub(crate) fn ask_patiently(
+    place: &Path,
+    request: &str,
+    patience: Duration,
+    waits: &mut dyn FnMut(Instant),
+) -> Result<Value, Failure> {
     let failed = |error: std::io::Error| Failure::other(format!("{}: {error}", place.display()));
-    let deadline = Instant::now() + PATIENCE_MAX;
+    let deadline = Instant::now() + patience;
     let mut stream = UnixStream::connect(place).map_err(failed)?;
     stream.set_read_timeout(Some(LOOK_EVERY)).map_err(failed)?;
     stream.write_all(format!("{request}\n").as_bytes()).map_err(failed)?;
@@ -57,6 +60,7 @@ pub(crate) fn ask_patiently(place: &Path, request: &str, waits: &mut dyn FnMut(I
     loop {
         // What was read before the timeout stays in the line.
         match reader.read_line(&mut line) {
+            Ok(0) => return Err(Failure::other(format!("{}: the gateway ended before it answered", place.display()))),
             Ok(_) => return serde_json::from_str(&line).map_err(|e| failed(e.into())),
             Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 return Err(failed(error));
@@ -104,6 +108,9 @@ fn human(status: &Value) -> String {
     };
     let _ =
         writeln!(text, "engine    {engine}, model {}, {} restarts", get("/engine/model/name"), get("/engine/restarts"));
+    if at(status, "/engine/named_by").as_str() == Some("model_use") {
+        let _ = writeln!(text, "model     {}, chosen with `tidegate model use`", get("/engine/file"));
+    }
     let link = get("/health/link");
     let link = if link == "down" { painted(&link, Colour::Yellow) } else { link };
     let _ = writeln!(text, "link      {link}");

@@ -90,7 +90,7 @@ pub(super) fn gather(
 fn escalations(config: &Config, task: &TaskName, sha256: &str) -> Result<Set, Failure> {
     let place = config.data_dir.join(learned::NAME);
     let failed = |why: String| Failure::other(format!("{}: {why}", place.display()));
-    let (model, labels) = learned::labels(&config.data_dir, task).map_err(failed)?;
+    let (model, labels) = learned::labels(&config.data_dir, sha256, task).map_err(failed)?;
     if model != sha256 {
         return Err(failed(format!("learned with a model with sha256 {model}, this one has {sha256}")));
     }
@@ -171,7 +171,7 @@ fn answer(done: Option<Done>, line: &Line) -> Answer {
 }
 
 /// Text equal but for case and white space around it; JSON equal after lower-casing, numbers by value.
-fn same(expected: &Value, given: &str) -> bool {
+pub(crate) fn same(expected: &Value, given: &str) -> bool {
     match expected {
         Value::String(text) => text.trim().to_lowercase() == given.trim().to_lowercase(),
         other => serde_json::from_str(given).is_ok_and(|given: Value| lowered(&given) == lowered(other)),

@@ -6,9 +6,12 @@ mod labels;
 mod page;
 mod study;
 
+pub(crate) use labels::same;
+
 use crate::calibration::{self, Entry, File, VERSION};
+use crate::chosen;
 use crate::cli::CalibrateArgs;
-use crate::config::{self, Config, find_model};
+use crate::config::{self, Config};
 use crate::failure::Failure;
 use crate::learned::write_synced;
 use crate::terminal::print;
@@ -50,9 +53,10 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<(), Failure> {
 }
 
 fn model(args: &CalibrateArgs, config: &Config) -> Result<PathBuf, Failure> {
-    match args.model.clone().or_else(|| config.engine.model.clone()) {
+    let chosen = || chosen::choice(config).ok().flatten().map(|choice| choice.path);
+    match args.model.clone().or_else(chosen) {
         Some(path) => Ok(path),
-        None => find_model("tide-edge.gguf"),
+        None => Ok(chosen::configured(config)?.0),
     }
 }
 

@@ -20,6 +20,7 @@ numbers! {
     PREFIX_MIB = "prefix_mib_max", 0..=65_536, "MiB", "Keys and values of the tasks' templates, which stay computed in memory and on disk (there at most twice as much): 32 hold 2,700 tokens for a model of 0.5B, 1,000 for one of 1B.";
     ENGINE_MIB = "memory_mib_max", 0..=1_048_576, "MiB", "A model that is predicted to need more is refused; 0 sets no limit.";
     GPU_LAYERS = "gpu_layers", 0..=9_999, "layers", "Layers of the model that a graphics processor takes; the largest number takes all. Only builds with the feature cuda, vulkan or metal have one.";
+    SILENCE = "silence_ms_max", 2_000..=600_000, "ms", "Silence after which the model's process counts as hung and is replaced. More than one step of the model takes here.";
     DRAIN = "timeout_ms", 100..=600_000, "ms", "Longest time that a stop waits for what runs. What is not done by then runs again after the start.";
     INBOX_ENTRIES = "inbox_entries_max", 1..=1_000_000, "prompts", "Accepted prompts without outcome. A start with 10,000 takes under 1.5 s.";
     INBOX_MIB = "inbox_mib_max", 1..=65_536, "MiB", "Their bytes. They are also held in memory, which a gateway has little of.";

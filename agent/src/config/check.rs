@@ -18,6 +18,12 @@ const DRAIN_MS_DEFAULT: u64 = 10_000;
 /// Context window when nobody says it, in tokens: short commands and their answers.
 const CONTEXT_DEFAULT: u32 = 1_024;
 
+/// Longest silence of the model's process when nobody says it, in milliseconds: it beats each second, and one step of a
+/// large model on a small processor takes a few.
+const SILENCE_MS_DEFAULT: u64 = 20_000;
+/// What `engine.canaries` is for.
+const CANARIES: &str = "Prompts that another model must answer as they say before `tidegate model use` lets it serve: task, prompt, answer.";
+
 /// Where a configuration comes from.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
@@ -151,6 +157,8 @@ fn engine(section: Section<'_>) -> EngineConfig {
         prefix_bytes_max: bounds::engine_prefixes(&section),
         memory_bytes_max: bounds::engine_memory(&section),
         gpu_layers: section.number_u32(&bounds::GPU_LAYERS, tidegate_engine::protocol::GPU_LAYERS_ALL),
+        canaries: section.path("canaries", "a file of JSON lines", CANARIES),
+        silence: Duration::from_millis(section.number(&bounds::SILENCE, SILENCE_MS_DEFAULT)),
     };
     section.finish();
     engine

@@ -111,4 +111,8 @@ pub(crate) struct EngineConfig {
     pub(crate) memory_bytes_max: Option<u64>,
     /// Layers that a graphics processor takes.
     pub(crate) gpu_layers: u32,
+    /// Prompts with the answers that another model must give before it takes over.
+    pub(crate) canaries: Option<PathBuf>,
+    /// Longest silence of the model's process before it counts as hung.
+    pub(crate) silence: Duration,
 }

@@ -22,6 +22,8 @@ const SPEED: &str = "speed";
 pub(crate) const PROMPT: &str = "turn on the light in the hall";
 /// Longest wait for an engine: a model of some GiB comes from a slow card.
 const ENGINE_MAX: Duration = Duration::from_secs(150);
+/// Longest wait for a gateway's own canary prompt: longer than that may live.
+const CANARY_MAX: Duration = Duration::from_secs(75);
 /// Runs whose tokens are counted: one answer of a small model is over too soon to be timed.
 const RUNS: u64 = 8;
 /// Tokens of each.
@@ -62,7 +64,9 @@ fn start(config: &Config, model: &Path) -> Start {
 fn running(config: &Config, weights: u64) -> Vec<Finding> {
     const NEXT: &str = "look at `tidegate status` and the gateway's log";
     let mut progress = Progress::new("a canary prompt");
-    let asked = status::ask_patiently(&config.control, r#"{"op":"canary"}"#, &mut |deadline| progress.until(deadline));
+    let asked = status::ask_patiently(&config.control, r#"{"op":"canary"}"#, CANARY_MAX, &mut |deadline| {
+        progress.until(deadline);
+    });
     drop(progress);
     let told = match asked {
         Ok(told) => told,
@@ -140,7 +144,7 @@ async fn ask(
             }
             EngineReport::Gone { why, .. } => return Err(why),
             EngineReport::Failed(_, fault) => return Err(format!("{fault:?}")),
-            EngineReport::Token(..) | EngineReport::Speed { .. } => {}
+            EngineReport::Token(..) | EngineReport::Speed { .. } | EngineReport::Handover(_) => {}
         }
     }
     Ok((first.unwrap_or_default(), tokens, spent))

@@ -1,12 +1,19 @@
 //! The model's process, seen from its parent: started, watched, restarted. The daemon and the worker each have one.
 //!
-//! Invariants: at most one child lives; it is dead before its end is reported; a run that was sent to one child never
-//! reaches the next one (runs carry the number of the child that they are meant for).
+//! Invariants: one child serves at a time; beside it live at most one that is tried (`successor`) and one that was
+//! replaced and ends what it began (`retired`); a child is dead before its end is reported; a run that was sent to one
+//! child never reaches another one (runs carry the number of the child that they are meant for).
 
+mod kid;
+mod life;
 mod pieces;
+mod retired;
+mod successor;
 mod supervisor;
 
-pub(crate) use supervisor::{COMMANDS_MAX, EngineCommand, EngineReport, Supervisor};
+pub(crate) use life::Loaded;
+pub(crate) use successor::Successor;
+pub(crate) use supervisor::{COMMANDS_MAX, EngineCommand, EngineReport, Handover, Supervisor};
 
 use crate::failure::Failure;
 

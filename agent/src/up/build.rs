@@ -17,10 +17,12 @@ use super::notices::{Notices, listen};
 use super::onlookers::{Onlookers, is_page};
 use super::page::{Page, Turned};
 use super::reloads::Reloads;
+use super::succession::{self, Serving};
 use super::templates::{self, engine_start};
 use super::view::{View, gone};
 use super::watchdog::Watchdog;
-use crate::config::{Config, find_model};
+use crate::chosen::{self, NamedBy};
+use crate::config::Config;
 use crate::engine::{COMMANDS_MAX, Supervisor};
 use crate::failure::Failure;
 use crate::intake::{Intake, weakened};
@@ -29,7 +31,6 @@ use crate::queue::Reaches;
 use crate::schema::Checker;
 use crate::{calibration, config, trusted_time};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use tidegate_broker::{Door, DoorConfig};
@@ -38,11 +39,9 @@ use tidegate_engine::model_file::{ModelFile, inspect};
 use tidegate_schemas::{CardTask, JobId, LinkState};
 use tidegate_spool::{OpenError, Recovered, Spool};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tracing::{info, warn};
 
-/// The model that is shipped for gateways.
-const SHIPPED_MODEL: &str = "tide-edge.gguf";
 /// Prompts and questions that wait for the hub: a burst of every device of a large site.
 const INPUTS_MAX: usize = 1024;
 /// Reports of the engine that wait for the hub.
@@ -60,11 +59,7 @@ pub(super) struct Gateway {
 
 /// Opens, binds and loads.
 pub(super) async fn build(config: &Config, stop: watch::Sender<bool>) -> Result<Gateway, Failure> {
-    let model_path = match &config.engine.model {
-        Some(path) => path.clone(),
-        None => find_model(SHIPPED_MODEL)?,
-    };
-    let model = inspect(&model_path).map_err(Failure::other)?;
+    let (serving, model, passed_over) = model(config)?;
     trusted_time::remember(&config.data_dir);
     trusted_time::look();
     let (spool, recovered) = open(config)?;
@@ -81,8 +76,18 @@ pub(super) async fn build(config: &Config, stop: watch::Sender<bool>) -> Result<
     let (engine, engine_orders) = mpsc::channel(COMMANDS_MAX);
     let (engine_reports, engine_ear) = mpsc::channel(ENGINE_REPORTS_MAX);
     templates::make_folder(&config.data_dir);
-    let supervisor = Supervisor::new(engine_start(config, model_path.clone()), engine_orders, engine_reports);
-    let desk = Desk { inputs, spool: spool.clone(), reaches: Reaches::of(config) };
+    // One place: the hub lets one model follow another at a time.
+    let (successors, successor_ear) = mpsc::channel(1);
+    let started = engine_start(config, serving.file.clone());
+    let mut supervisor = Supervisor::new(started, engine_orders, engine_reports);
+    (supervisor.successors, supervisor.patience) = (successor_ear, config.engine.silence);
+    let desk = Desk {
+        inputs,
+        spool: spool.clone(),
+        reaches: Reaches::of(config),
+        config: Arc::new(config.clone()),
+        succession: Arc::new(Semaphore::new(1)),
+    };
     let mut tasks = vec![tokio::spawn(supervisor.run()), tokio::spawn(control.serve(desk.clone()))];
     let turned = Arc::new(Turned::new());
     let page_faults = page(config, &desk, (&reports, &turned), &mut tasks).await;
@@ -102,10 +107,10 @@ pub(super) async fn build(config: &Config, stop: watch::Sender<bool>) -> Result<
     for address in front.addresses() {
         info!(%address, origin = %config.origin, "listening");
     }
-    let hands = Hands { spool, front, engine, bridge, reports };
-    let mut hub = hub(config, (&model_path, &model), recovered, hands, stop);
+    let hands = Hands { spool, front, engine, successors, bridge, reports };
+    let mut hub = hub(config, (serving, &model), recovered, hands, stop);
     hub.view.turned = turned;
-    hub.view.faults.extend(page_faults);
+    hub.view.faults.extend(page_faults.into_iter().chain(passed_over));
     let hangup = signal(SignalKind::hangup()).map_err(|e| Failure::other(format!("SIGHUP cannot be received: {e}")))?;
     let ears = Ears { inputs: input_ear, reports: report_ear, engine: engine_ear, hangup };
     Ok(Gateway { hub, ears, tasks, will })
@@ -169,6 +174,27 @@ fn open(config: &Config) -> Result<(Spool, Recovered), Failure> {
     })
 }
 
+/// The model that is to serve: the chosen one if that holds, else the configured one, with the fault that says so.
+fn model(config: &Config) -> Result<(Serving, ModelFile, Option<String>), Failure> {
+    let mut fault = None;
+    match chosen::choice(config) {
+        Ok(None) => {}
+        Ok(Some(choice)) => match inspect(&choice.path) {
+            Ok(model) if model.sha256 == choice.sha256 => {
+                let serving = Serving { file: choice.path, named_by: NamedBy::ModelUse, retiring: None };
+                return Ok((serving, model, None));
+            }
+            Ok(_) => fault = Some(succession::passed_over(&choice.path, "it is another file now")),
+            Err(error) => fault = Some(succession::passed_over(&choice.path, &error.to_string())),
+        },
+        Err(why) => fault = Some(why),
+    }
+    fault.iter().for_each(|fault| warn!(%fault, "the configured model serves"));
+    let (file, named_by) = chosen::configured(config)?;
+    let model = inspect(&file).map_err(Failure::other)?;
+    Ok((Serving { file, named_by, retiring: None }, model, fault))
+}
+
 fn door_config(config: &Config) -> DoorConfig {
     let door = config.door.clone();
     DoorConfig {
@@ -185,7 +211,7 @@ fn door_config(config: &Config) -> DoorConfig {
 
 fn hub(
     config: &Config,
-    (model_path, model): (&Path, &ModelFile),
+    (serving, model): (Serving, &ModelFile),
     recovered: Recovered,
     hands: Hands,
     stop: watch::Sender<bool>,
@@ -198,7 +224,7 @@ fn hub(
         bridge: cloud,
         limits: config.limits.clone(),
     };
-    let mut known = calibration::load(model_path, &model.sha256);
+    let mut known = calibration::load(&serving.file, &model.sha256);
     let learned = Learned::open(&config.data_dir, &model.sha256);
     learned.apply(&mut known);
     let dispatcher = Dispatcher::new(site, known, recovered.next_job);
@@ -209,6 +235,7 @@ fn hub(
         dispatcher,
         judged: Judged::default(),
         learned,
+        succession: None,
         hands,
         tickets: Tickets::default(),
         asking: tidegate_schemas::Reply::default(),
@@ -219,7 +246,7 @@ fn hub(
         default_task: config.default_task.clone(),
         settle: HashMap::new(),
         retries: VecDeque::new(),
-        view: view(config, &recovered, stop),
+        view: view(config, serving, &recovered, stop),
         meter: Meter::default(),
         onlookers: Onlookers::default(),
         notices: Notices::default(),
@@ -238,7 +265,7 @@ fn checkers(config: &Config) -> HashMap<tidegate_schemas::TaskName, Checker> {
     compiled.collect()
 }
 
-fn view(config: &Config, recovered: &Recovered, stop: watch::Sender<bool>) -> View {
+fn view(config: &Config, serving: Serving, recovered: &Recovered, stop: watch::Sender<bool>) -> View {
     let card = |(name, task): (&tidegate_schemas::TaskName, &tidegate_core::Task)| CardTask {
         name: name.clone(),
         json: task.spec.schema.is_some(),
@@ -262,6 +289,7 @@ fn view(config: &Config, recovered: &Recovered, stop: watch::Sender<bool>) -> Vi
         engine_restarts: 0,
         engine_fault: None,
         model: None,
+        serving,
         counts: tidegate_spool::Counts::default(),
         misfits: 0,
         data_dir: config.data_dir.clone(),

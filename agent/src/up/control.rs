@@ -3,6 +3,7 @@
 //! store itself.
 
 use super::message::{Input, Query, Text};
+use crate::config::Config;
 use crate::failure::Failure;
 use crate::queue::{self, Reaches};
 use serde::Deserialize;
@@ -58,6 +59,11 @@ enum Request {
         /// Its number.
         job: JobId,
     },
+    /// Let another model serve: this one, or the configured one.
+    Model {
+        /// The file, absolute; none: the configured one.
+        file: Option<PathBuf>,
+    },
     /// Stop.
     Drain,
     /// Look at what is kept, or change it.
@@ -73,6 +79,10 @@ pub(super) struct Desk {
     pub(super) spool: Spool,
     /// Which texts may leave the host.
     pub(super) reaches: Reaches,
+    /// What the gateway was told.
+    pub(super) config: Arc<Config>,
+    /// One place: for whoever tries another model.
+    pub(super) succession: Arc<Semaphore>,
 }
 
 /// The listening socket; its file goes with it.
@@ -172,6 +182,10 @@ async fn answer(line: &str, uid: u32, desk: &Desk) -> Value {
         Ok(Request::Drain) => {
             info!(uid, "asked to stop through the control socket");
             Query::Drain
+        }
+        Ok(Request::Model { file }) => {
+            info!(uid, "asked for another model through the control socket");
+            return super::succession::answer(file, desk).await;
         }
         Ok(Request::Canary) => return super::canary::answer(desk).await,
         Ok(Request::Queue(request)) if text(request.reveals(), uid).is_none() => return may_not_read(uid),

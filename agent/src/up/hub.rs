@@ -9,9 +9,10 @@ use super::judged::Judged;
 use super::message::{Ears, Input, Query, Report, Task, ToBridge};
 use super::notices::Notices;
 use super::onlookers::{Onlookers, page_device};
+use super::succession::Succession;
 use super::view::View;
 use super::watchdog::Watchdog;
-use crate::engine::EngineCommand;
+use crate::engine::{EngineCommand, Successor};
 use crate::failure::Failure;
 use crate::learned::{Learned, write_synced};
 use crate::schema::Checker;
@@ -70,6 +71,7 @@ pub(super) struct Hands {
     pub(super) spool: Spool,
     pub(super) front: Front,
     pub(super) engine: mpsc::Sender<EngineCommand>,
+    pub(super) successors: mpsc::Sender<Successor>,
     pub(super) bridge: Option<mpsc::Sender<ToBridge>>,
     /// Back to this loop.
     pub(super) reports: mpsc::UnboundedSender<Report>,
@@ -97,6 +99,8 @@ pub(super) struct Hub {
     pub(super) judged: Judged,
     /// What the cloud's answers have taught.
     pub(super) learned: Learned,
+    /// A model that is about to take over.
+    pub(super) succession: Option<Succession>,
     pub(super) view: View,
     pub(super) meter: Meter,
     /// Who looks at prompts of the page.
@@ -179,7 +183,7 @@ impl Hub {
 
     /// Puts on disk what was learned since the last time, beside the loop: a sync may take long. What a crash takes is
     /// learned again.
-    fn save_learned(&mut self) -> Option<tokio::task::JoinHandle<()>> {
+    pub(super) fn save_learned(&mut self) -> Option<tokio::task::JoinHandle<()>> {
         let (path, bytes) = self.learned.snapshot(self.dispatcher.learned())?;
         Some(tokio::task::spawn_blocking(move || {
             if let Err(error) = write_synced(&path, &bytes) {
@@ -271,6 +275,10 @@ impl Hub {
                 let (device, encoding) = (page_device(), Encoding::Json);
                 self.step(Event::Arrived(Arrival { ticket, device, prompt, encoding, bytes }));
                 self.onlookers.arrived();
+            }
+            Input::Succeed(both) => {
+                let (successor, succession) = *both;
+                self.succeed(successor, succession);
             }
             Input::Facts(reply) => {
                 // For the next picture: what is counted here is a moment old.

@@ -1,7 +1,8 @@
 //! What the shells tell the hub.
 
 use super::gauges::Facts;
-use crate::engine::EngineReport;
+use super::succession::Succession;
+use crate::engine::{EngineReport, Successor};
 use bytes::Bytes;
 use std::sync::Arc;
 use tidegate_broker::{Outgoing, Verdict};
@@ -71,6 +72,8 @@ pub(super) enum Input {
         /// Waits for the verdict.
         reply: oneshot::Sender<Verdict>,
     },
+    /// A model that was tried is to take over.
+    Succeed(Box<(Successor, Succession)>),
     /// How is everything?
     Facts(oneshot::Sender<Box<Facts>>),
     /// A question of the control socket.

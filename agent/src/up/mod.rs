@@ -28,7 +28,9 @@ mod page;
 mod perform;
 mod queue;
 mod reloads;
+mod succession;
 mod templates;
+mod trial;
 mod view;
 mod watchdog;
 
@@ -83,8 +85,8 @@ async fn close(
     will: (String, bytes::Bytes),
 ) -> Result<(), Failure> {
     let hub::Hub { hands, fatal, .. } = hub;
-    let hub::Hands { spool, front, engine, bridge, reports } = hands;
-    drop((engine, reports));
+    let hub::Hands { spool, front, engine, successors, bridge, reports } = hands;
+    drop((engine, successors, reports));
     if let Some(bridge) = bridge {
         let _ = bridge.try_send(ToBridge::Stop(will.0, will.1));
     }

@@ -1,7 +1,7 @@
 //! Between the hub and the engine's supervisor: what comes from the model becomes events.
 
 use super::hub::Hub;
-use crate::engine::EngineReport;
+use crate::engine::{EngineReport, Loaded};
 use crate::{memory, schema};
 use sha2::{Digest, Sha256};
 use tidegate_core::early::Trail;
@@ -13,7 +13,7 @@ impl Hub {
     /// Something of the engine.
     pub(super) fn engine(&mut self, report: EngineReport) {
         match report {
-            EngineReport::Ready { child, pid, model, sha256, context_tokens } => {
+            EngineReport::Ready { child, pid, loaded: Loaded { model, sha256, context_tokens } } => {
                 self.view.child = Some(child);
                 self.view.engine_pid = pid;
                 self.view.engine_fault = None;
@@ -41,6 +41,7 @@ impl Hub {
             EngineReport::Token(job, text) => self.step(Event::Token { job, text }),
             EngineReport::Failed(job, fault) => self.step(Event::InferenceFailed { job, fault: engine_fault(fault) }),
             EngineReport::Done(done) => self.done(&done),
+            EngineReport::Handover(handover) => self.handover(handover),
         }
     }
 

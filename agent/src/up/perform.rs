@@ -98,9 +98,11 @@ impl Hub {
     }
 
     fn abort(&mut self, job: JobId) {
-        let Some(child) = self.view.child else { return };
-        if self.hands.engine.try_send(EngineCommand::abort(child, job)).is_err() {
-            warn!(%job, "the engine takes no aborts, the run goes on");
+        // Of the one that runs it and the one that replaced it, the other knows no such run.
+        for child in self.view.child.into_iter().chain(self.view.serving.retiring) {
+            if self.hands.engine.try_send(EngineCommand::abort(child, job)).is_err() {
+                warn!(%job, "the engine takes no aborts, the run goes on");
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use super::hub::Hub;
 use super::message::{BridgeFacts, ToBridge};
 use super::page::Turned;
 use super::reloads::Reloads;
+use super::succession::Serving;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -42,6 +43,8 @@ pub(super) struct View {
     pub(super) engine_restarts: u64,
     pub(super) engine_fault: Option<String>,
     pub(super) model: Option<CardModel>,
+    /// Its file, and who named it.
+    pub(super) serving: Serving,
     pub(super) counts: Counts,
     /// Resolutions that did not fit their task.
     pub(super) misfits: u64,
@@ -228,6 +231,7 @@ impl Hub {
             "bridge": { "connected": view.bridge.connected, "broker": view.bridge.broker, "mqtt": view.bridge.version },
             "health": view.health(self.hands.front.faults()),
             "engine": { "ready": view.child.is_some(), "pid": view.engine_pid, "restarts": view.engine_restarts,
+                "file": view.serving.file, "named_by": view.serving.named_by,
                 "model": view.model, "decode_tokens_per_s": load.decode_tokens_per_s },
             "load": self.load(),
             "queues": crate::queue::counts(&view.counts),

@@ -139,14 +139,15 @@ impl Desk {
     /// Something of the engine; the escalation that it ended, if it did.
     pub(super) fn engine(&mut self, report: EngineReport) -> Vec<Key> {
         match report {
-            EngineReport::Ready { child, model, .. } => {
+            EngineReport::Ready { child, loaded, .. } => {
                 self.child = Some(child);
-                self.model = model;
+                self.model = loaded.model;
                 self.start();
                 Vec::new()
             }
             EngineReport::Gone { .. } => self.crashed(),
-            EngineReport::Token(..) | EngineReport::Speed { .. } => Vec::new(),
+            // A worker lets no other engine take over.
+            EngineReport::Token(..) | EngineReport::Speed { .. } | EngineReport::Handover(_) => Vec::new(),
             EngineReport::Done(done) => self.done(&done).into_iter().collect(),
             EngineReport::Failed(run, fault) => self.failed(run, fault).into_iter().collect(),
         }

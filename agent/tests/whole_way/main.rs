@@ -7,6 +7,7 @@ mod bad_input;
 mod certs;
 mod commands;
 mod link;
+mod model_use;
 mod operating;
 mod privacy;
 mod queues;

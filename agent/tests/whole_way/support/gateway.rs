@@ -27,6 +27,8 @@ pub(crate) struct Setup {
     pub(crate) folder: Arc<TempDir>,
     pub(crate) model: PathBuf,
     pub(crate) port: u16,
+    /// The configuration's section `engine`, without the model.
+    pub(crate) engine: String,
     /// The configuration's section `door`.
     pub(crate) door: String,
     /// The configuration's section `page`: a port that nobody has, unless a test says another.
@@ -44,7 +46,18 @@ impl Setup {
         let (folder, port) = (Arc::new(tempfile::tempdir().unwrap()), free_port());
         let door = format!("listen = [\"127.0.0.1:{port}\"]");
         let page = "listen = [\"127.0.0.1:0\"]".to_owned();
-        Self { folder, model: edge_model(), port, door, page, more: String::new(), log: "info", env: Vec::new() }
+        let engine = "slots = 1\nthreads = 1".to_owned();
+        Self {
+            folder,
+            model: edge_model(),
+            engine,
+            port,
+            door,
+            page,
+            more: String::new(),
+            log: "info",
+            env: Vec::new(),
+        }
     }
 
     /// With a bridge to that port, and tasks whose answers are kept, doubted, or private.
@@ -61,10 +74,11 @@ impl Setup {
     pub(crate) fn config(&self) -> PathBuf {
         let path = self.folder.path().join("tidegate.toml");
         let text = format!(
-            "data_dir = \"data\"\ncontrol_socket = \"control.sock\"\n{}\n[engine]\nmodel = {:?}\nslots = 1\nthreads = 1\n\
+            "data_dir = \"data\"\ncontrol_socket = \"control.sock\"\n{}\n[engine]\nmodel = {:?}\n{}\n\
              [door]\n{}\n[page]\n{}\n",
             self.root_and_sections().0,
             self.model.display().to_string(),
+            self.engine,
             self.door,
             self.page,
         );
