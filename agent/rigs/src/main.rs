@@ -90,6 +90,8 @@ enum Rig {
     Models(models::Options),
     /// Power cuts: every state that one may leave of a recorded store, and of the gateway under load.
     PowerCut(store::power_cut::Options),
+    /// The engine killed, stopped, starved and poisoned under load.
+    EngineChaos(store::engine_chaos::Options),
     /// Gateway and engine killed at random moments.
     Kill(store::kill::Options),
     /// The disk filled to its last byte and freed, under load.
@@ -159,6 +161,7 @@ fn main() -> ExitCode {
         Rig::Wan(options) => confidence::wan::run(&options),
         Rig::Models(options) => models::run(&options),
         Rig::PowerCut(options) => store::power_cut::run(&options),
+        Rig::EngineChaos(options) => store::engine_chaos::run(&options),
         Rig::Kill(options) => store::kill::run(&options),
         Rig::DiskFull(options) => store::disk_full::run(&options),
         Rig::Corrupt(options) => store::corrupt::run(&options),

@@ -66,6 +66,8 @@ pub(crate) struct Sums {
     pub(crate) answered: u32,
     /// Answers by a worker among them.
     pub(crate) cloud: u32,
+    /// Prompts with the outcome that they are dead letters.
+    pub(crate) dead: u32,
     /// Outcomes that came more than once, the same.
     pub(crate) repeats: u32,
     /// Outcomes too many.
@@ -108,6 +110,17 @@ impl Book {
             (Some(entry), Some(frame)) => entry.take(payload, frame),
             _ => self.strangers += 1,
         }
+    }
+
+    /// Prompts that wait for anything.
+    pub(crate) fn open(&self) -> Vec<PromptId> {
+        let open = self.entries.iter().filter(|(_, entry)| !entry.refused && entry.outcome.is_none());
+        open.filter_map(|(id, _)| id.parse().ok()).collect()
+    }
+
+    /// Whether a prompt waits for nothing any more.
+    pub(crate) fn has_outcome(&self, id: &PromptId) -> bool {
+        self.entries.get(id.as_str()).is_some_and(|entry| entry.refused || entry.outcome.is_some())
     }
 
     /// Prompts of these names that are neither acknowledged nor refused: to be published again.
@@ -176,6 +189,8 @@ impl Book {
             let route = entry.outcome.as_ref().and_then(|(_, frame)| route(frame));
             sums.answered += u32::from(route.is_some());
             sums.cloud += u32::from(route == Some(Route::Cloud));
+            let dead = |(_, frame): &(Vec<u8>, Frame)| matches!(frame, Frame::Error(e) if e.code == ErrorCode::Dead);
+            sums.dead += u32::from(entry.outcome.as_ref().is_some_and(dead));
         }
         sums
     }

@@ -115,7 +115,7 @@ fn one(mut gateway: Gateway, town: &Town, chance: &mut StdRng, deaths: &mut Deat
 }
 
 /// The processes that a process started.
-fn children(parent: u32) -> anyhow::Result<Vec<Pid>> {
+pub(crate) fn children(parent: u32) -> anyhow::Result<Vec<Pid>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").context("cannot read /proc")? {
         let name = entry?.file_name().to_string_lossy().into_owned();

@@ -5,6 +5,8 @@ pub(crate) mod clock_jumps;
 pub(crate) mod corrupt;
 mod disk;
 pub(crate) mod disk_full;
+pub(crate) mod engine_chaos;
+mod group;
 mod history;
 pub(crate) mod kill;
 mod loopback;

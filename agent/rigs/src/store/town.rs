@@ -91,6 +91,11 @@ impl Town {
         self.pace.send_replace(pace);
     }
 
+    /// Prompts that were published and have no outcome.
+    pub(crate) fn open(&self) -> Vec<PromptId> {
+        self.book().open()
+    }
+
     /// The sums.
     pub(crate) fn sums(&self) -> Sums {
         self.book().sums()
