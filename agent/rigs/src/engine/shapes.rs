@@ -138,8 +138,8 @@ impl Quant {
         };
         // Rows that no block of 256 divides get the next type of 32.
         match wanted {
-            Kind::Q4K if row % 256 != 0 => Kind::Q5_0,
-            Kind::Q6K if row % 256 != 0 => Kind::Q8_0,
+            Kind::Q4K if !row.is_multiple_of(256) => Kind::Q5_0,
+            Kind::Q6K if !row.is_multiple_of(256) => Kind::Q8_0,
             kind => kind,
         }
     }
