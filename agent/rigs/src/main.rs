@@ -106,6 +106,8 @@ enum Rig {
     EngineRaw(engine::raw::Options),
     /// Answers under a schema beside llama-server: valid, in what time, at what cost of the mask.
     EngineJson(engine::json::Options),
+    /// Time to the first token under templates that are kept, beside llama-server.
+    EnginePrefix(engine::prefix::Options),
     /// Short JSON prompts from 1 to 16 clients, beside llama-server.
     EngineCrowd(engine::crowds::Options),
     /// The shipped tide-edge and 16 clients, beside llama-server.
@@ -169,6 +171,7 @@ fn main() -> ExitCode {
         Rig::Wear(options) => store::wear::run(&options),
         Rig::EngineRaw(options) => engine::raw::run(&options),
         Rig::EngineJson(options) => engine::json::run(&options),
+        Rig::EnginePrefix(options) => engine::prefix::run(&options),
         Rig::EngineCrowd(options) => engine::crowds::run(&options),
         Rig::EngineTiny(options) => engine::crowds::tiny(&options),
         Rig::EngineContention(options) => engine::contention::run(&options),

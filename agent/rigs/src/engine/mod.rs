@@ -12,6 +12,7 @@ pub(crate) mod make;
 pub(crate) mod memory;
 mod ours;
 pub(crate) mod peers;
+pub(crate) mod prefix;
 pub(crate) mod raw;
 mod server;
 pub(crate) mod shapes;
