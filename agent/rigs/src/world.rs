@@ -214,6 +214,17 @@ pub(crate) fn status(control: &Path) -> anyhow::Result<serde_json::Value> {
     serde_json::from_slice(&output.stdout).context("tidegate status did not print JSON")
 }
 
+/// What `tidegate queue ls --json` says of the gateway in a directory.
+pub(crate) fn queued(dir: &Path) -> anyhow::Result<serde_json::Value> {
+    let mut command = Command::new(tidegate_binary()?);
+    command.args(["queue", "ls", "--json", "--config"]).arg(dir.join("tidegate.toml"));
+    let output = command.output().context("cannot run tidegate queue")?;
+    if !output.status.success() {
+        bail!("tidegate queue: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    serde_json::from_slice(&output.stdout).context("tidegate queue did not print JSON")
+}
+
 /// Where the gateway keeps its store, below its directory.
 pub(crate) fn data_dir(dir: &Path) -> PathBuf {
     dir.join("data")

@@ -9,6 +9,7 @@ mod commands;
 mod link;
 mod model_use;
 mod operating;
+mod past;
 mod privacy;
 mod queues;
 mod reloads;

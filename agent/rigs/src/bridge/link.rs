@@ -2,9 +2,11 @@
 //! load through mosquitto's own bridge beside it.
 //!
 //! The link is a proxy with a round trip of 40 ms. What the window and the round trip allow is the peer's Receive
-//! Maximum (mosquitto: 20) per round trip.
+//! Maximum (mosquitto: 20) per round trip, and that is measured: from a publish through the same proxy to its PUBACK,
+//! before there is any load. Beside it a peer that acknowledges late, refuses and breaks off ([`super::moody`]).
 
-use super::load::{Audit, Auditor, publish};
+use super::load::{Audit, Auditor, publish, round_trip};
+use super::moody::Moody;
 use super::peer::{Peer, bridge_lines};
 use crate::clock::now_us;
 use crate::figures::{percentile, shown};
@@ -12,7 +14,7 @@ use crate::link::Protocol;
 use crate::models::shipped_model;
 use crate::probe::{Probe, disk_dir};
 use crate::report::{Check, Common, finish, table};
-use crate::world::{Gateway, Proxy, Setup, status};
+use crate::world::{Gateway, Proxy, Setup, queued, status};
 use anyhow::{Context as _, bail};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -29,6 +31,12 @@ const RECEIVE_MAX: f64 = 20.0;
 const RATE_SHARE: f64 = 0.8;
 /// How much slower a prompt may be while a backlog drains.
 const SLOWER: f64 = 1.5;
+/// Publishes from which the round trip is measured.
+const TRIPS: usize = 40;
+/// Items for the peer of many moods; it takes a second or so for each that it does not like.
+const MOODY_ITEMS: u64 = 10_000;
+/// The same in the short version.
+const MOODY_ITEMS_SHORT: u64 = 1_000;
 /// Without an arrival for so long, what has not come is lost: longer than any watchdog and back-off together.
 const QUIET: Duration = Duration::from_secs(90);
 /// Longest wait for the link.
@@ -72,11 +80,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (prompts, cuts) = if options.common.short { (30, 3) } else { (200, 12) };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
+        let moody = moody(if options.common.short { MOODY_ITEMS_SHORT } else { MOODY_ITEMS }, options.seed).await?;
         let ours = ours(&Plan { items, prompts, cuts, seed: options.seed }).await?;
+        let more = |checks: Vec<Check>| checks.into_iter().chain(moody.checks()).collect::<Vec<_>>();
+        println!("{}", moody.told);
         if options.part == Part::Kept {
             let rows = [row("tidegate", &ours.outage), row("tidegate, cut while draining", &ours.cuts)];
             println!("{}", table(&["over an outage", "lost", "twice", "items/s"], &rows));
-            return finish("link", &options.common, &ours.kept(), &serde_json::json!({ "seed": options.seed }));
+            return finish("link", &options.common, &more(ours.kept()), &serde_json::json!({ "seed": options.seed }));
         }
         let defaults = theirs(items, "").await.context("mosquitto's bridge")?;
         let unlimited = theirs(items, "max_queued_messages 0").await.context("mosquitto's bridge without limit")?;
@@ -86,9 +97,16 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             row("mosquitto's bridge", &defaults),
             row("mosquitto's bridge, queues without limit", &unlimited),
         ];
-        println!("seed {}, {items} items, round trip {} ms", options.seed, 2 * ONE_WAY_MS);
+        println!(
+            "seed {}, {items} items, round trip {} ms by the proxy, {:.1} ms measured",
+            options.seed,
+            2 * ONE_WAY_MS,
+            ours.round_trip.as_secs_f64() * 1e3
+        );
         println!("{}", table(&["over an outage", "lost", "twice", "items/s"], &rows));
-        finish("link", &options.common, &ours.checks()?, &serde_json::json!({ "seed": options.seed, "rows": rows }))
+        let found = serde_json::json!({ "seed": options.seed, "rows": rows,
+            "round_trip_ms": ours.round_trip.as_secs_f64() * 1e3 });
+        finish("link", &options.common, &more(ours.checks()?), &found)
     })
 }
 
@@ -107,6 +125,8 @@ struct Plan {
 struct Ours {
     outage: Audit,
     cuts: Audit,
+    /// From a publish to its PUBACK without any load, median.
+    round_trip: Duration,
     /// Publish to answer, in ms.
     quiet_ms: Vec<f64>,
     busy_ms: Vec<f64>,
@@ -117,7 +137,7 @@ struct Ours {
 impl Ours {
     fn checks(&self) -> anyhow::Result<Vec<Check>> {
         let p95 = |ms: &[f64]| percentile(ms, 95.0).context("no prompt was measured");
-        let allowed = RECEIVE_MAX / (2.0 * ONE_WAY_MS as f64 / 1000.0);
+        let allowed = RECEIVE_MAX / self.round_trip.as_secs_f64();
         let mut checks = self.kept();
         checks.extend([
             Check::at_least("drain rate", self.outage.rate, RATE_SHARE * allowed, "items/s"),
@@ -146,6 +166,7 @@ async fn ours(plan: &Plan) -> anyhow::Result<Ours> {
     let mut central = Peer::start(dir.path(), "central", "max_queued_messages 0")?;
     let proxy = Proxy::start(dir.path(), central.address)?;
     say(&proxy, &format!("delay {ONE_WAY_MS}"))?;
+    let round_trip = round_trip(proxy.address, TRIPS).await.context("the round trip")?;
     let model = shipped_model("tide-edge.gguf")?;
     let more = if plan.items > ITEMS_DEFAULT { format!("{ROOM}{RULE}") } else { RULE.to_owned() };
     let gateway = Gateway::start(dir.path(), &Setup { model: Some(&model), bridge: Some(proxy.address), more: &more })?;
@@ -172,7 +193,74 @@ async fn ours(plan: &Plan) -> anyhow::Result<Ours> {
     publish(gateway.door.address, "local-load", TOPIC, more.clone()).await?;
     let (cuts, faults) = tokio::join!(auditor.wait(more, QUIET), faults(&proxy, plan));
     faults?;
-    Ok(Ours { outage, cuts, quiet_ms, busy_ms: busy_ms?, second: asked.second })
+    Ok(Ours { outage, cuts, round_trip, quiet_ms, busy_ms: busy_ms?, second: asked.second })
+}
+
+/// What was found with the peer of many moods.
+struct OfMoody {
+    lost: u64,
+    again: u64,
+    /// Refused for good, and dead letters.
+    refused: u64,
+    letters: u64,
+    told: String,
+}
+
+impl OfMoody {
+    fn checks(&self) -> [Check; 3] {
+        [
+            Check::at_most("lost with a peer of many moods", self.lost as f64, 0.0, "items"),
+            Check::at_most("sent again though answered", self.again as f64, 0.0, "items"),
+            Check::at_most(
+                "refused for good without a letter",
+                self.refused.abs_diff(self.letters) as f64,
+                0.0,
+                "items",
+            ),
+        ]
+    }
+}
+
+/// Items through a peer that acknowledges late, refuses some for now and some for good, and breaks off.
+async fn moody(items: u64, seed: u64) -> anyhow::Result<OfMoody> {
+    let dir = disk_dir("link-moody")?;
+    let moody = Moody::start(seed).await?;
+    let model = shipped_model("tide-edge.gguf")?;
+    let gateway = Gateway::start(dir.path(), &Setup { model: Some(&model), bridge: Some(moody.address), more: RULE })?;
+    link_is(&gateway.control, "up").await?;
+    publish(gateway.door.address, "local-load", TOPIC, 0..items).await?;
+    let (mut settled, mut since) = (0, Instant::now());
+    while settled < items as usize && since.elapsed() < QUIET {
+        let now = moody.book(|book| book.settled());
+        if now != settled {
+            (settled, since) = (now, Instant::now());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let refused = moody.book(|book| book.refused() as u64);
+    let begin = Instant::now();
+    while letters(dir.path())? < refused && begin.elapsed() < LINK_LIMIT {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let letters = letters(dir.path())?;
+    Ok(moody.book(|book| OfMoody {
+        lost: book.missing(items),
+        again: book.again,
+        refused,
+        letters,
+        told: format!(
+            "a peer of many moods took {items} items: {} answers late, {} times too much for now, {refused} refused for \
+             good, {} connections broken off",
+            book.late, book.later, book.broken
+        ),
+    }))
+}
+
+/// Dead letters of the gateway in that directory.
+fn letters(dir: &Path) -> anyhow::Result<u64> {
+    let counts = queued(dir)?;
+    let dead = counts["classes"].as_array().and_then(|all| all.iter().find(|class| class["class"] == "dead"));
+    dead.and_then(|dead| dead["entries"].as_u64()).context("the gateway counts no dead letters")
 }
 
 /// Faults of every kind, one after the other, while items drain.
@@ -275,7 +363,16 @@ mod tests {
     #[test]
     fn a_single_loss_fails_and_so_does_a_slow_drain() {
         let good = Audit { lost: 0, twice: 3, rate: 450.0 };
-        let ours = |outage, busy| Ours { outage, cuts: good, quiet_ms: vec![10.0], busy_ms: vec![busy], second: 0 };
+        let round_trip = Duration::from_millis(40);
+        let quiet_ms = vec![10.0];
+        let ours = |outage, busy| Ours {
+            outage,
+            cuts: good,
+            round_trip,
+            quiet_ms: quiet_ms.clone(),
+            busy_ms: vec![busy],
+            second: 0,
+        };
         let passes = |ours: Ours| ours.checks().unwrap().iter().all(Check::passes);
         assert!(passes(ours(good, 15.0)));
         assert!(!passes(ours(Audit { lost: 1, ..good }, 15.0)));

@@ -45,6 +45,25 @@ pub(super) async fn publish(
     }
 }
 
+/// From a publish at QoS 1 to its acknowledgement, one at a time: the median of so many.
+pub(super) async fn round_trip(to: SocketAddr, trips: usize) -> anyhow::Result<Duration> {
+    let mut link = Link::open(Protocol::V5, to, "trips");
+    let (mut took, mut begun) = (Vec::with_capacity(trips), Instant::now());
+    while took.len() < trips {
+        match tokio::time::timeout(ACK_LIMIT, link.next()).await.context("a publish is not acknowledged")? {
+            Packet::Acked(..) => took.push(begun.elapsed()),
+            Packet::Down(why) => bail!("the connection ended: {why}"),
+            Packet::Up => {}
+            Packet::Subscribed | Packet::Sent(_) | Packet::Message(_) => continue,
+        }
+        begun = Instant::now();
+        link.publish("trips", payload(0)).await?;
+    }
+    link.close().await;
+    took.sort_unstable();
+    took.get(trips / 2).copied().context("no round trip was measured")
+}
+
 fn payload(number: u64) -> Vec<u8> {
     let mut bytes = format!("{number} ").into_bytes();
     bytes.resize(PAYLOAD_BYTES, b'.');

@@ -2,5 +2,6 @@
 
 pub(crate) mod link;
 mod load;
+mod moody;
 mod peer;
 pub(crate) mod worker_loss;

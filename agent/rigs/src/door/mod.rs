@@ -9,6 +9,7 @@ pub(crate) mod fair;
 pub(crate) mod faults;
 pub(crate) mod fuzz;
 pub(crate) mod versus;
+pub(crate) mod wire;
 
 mod bystander;
 mod histogram;
@@ -16,4 +17,3 @@ mod load;
 mod peers;
 mod pki;
 mod socket;
-mod wire;
