@@ -137,10 +137,13 @@ fn a_begin_that_two_tasks_share_is_computed_once() {
 
 #[test]
 fn the_budget_of_bytes_decides_what_stays() {
-    let model = model();
+    let (model, dir) = (model(), tempfile::tempdir().unwrap());
     // Two layers of 64 keys and 64 values, 2 bytes each: 512 bytes per token; room for one template, not for two.
     let tokens = 300;
-    let mut engine = Direct::load(Start { prefix_bytes_max: 512 * tokens, ..start(&model, None, 1) }).unwrap();
+    let mut engine =
+        Direct::load(Start { prefix_bytes_max: 512 * tokens, ..start(&model, Some(dir.path()), 1) }).unwrap();
+    // On disk: then it stands. A run that came before would only have the place of one that nobody pinned.
+    wait_for(dir.path(), 1);
     let pinned = ask(&mut engine, 0);
     assert!(u64::from(pinned.prompt_tokens) < tokens && u64::from(pinned.prompt_tokens) * 2 > tokens);
     let other = "z ".repeat(100);
