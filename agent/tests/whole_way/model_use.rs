@@ -5,7 +5,7 @@ use crate::support::{Gateway, Setup, edge_model, run, slow_model, tidegate, unti
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use tidegate_engine::tiny::{self, Shape};
+use tidegate_engine::tiny::{self, LayerWeights, Shape};
 
 const LIGHT: &str = "turn on the kitchen light";
 
@@ -132,9 +132,9 @@ fn whatever_fails_nothing_changes_and_the_reason_is_said() {
     let whole = fs::read(edge_model()).unwrap();
     fs::write(file("cut.gguf"), &whole[..whole.len() / 2]).unwrap();
     fs::write(file("other.gguf"), "#!/bin/sh\n").unwrap();
-    fs::write(file("huge.gguf"), &whole).unwrap();
-    // A hole of a TiB: the file says that it needs so much, and takes no room.
-    fs::File::options().write(true).open(file("huge.gguf")).unwrap().set_len(1 << 40).unwrap();
+    // Layers of 200 GB that are a hole in the file: it says that it needs so much, and takes no room.
+    let huge = Shape { layer_weights: LayerWeights::Zero, layers: 512, width: 8_192, forward: 32_768, ..Shape::tiny() };
+    tiny::write(&file("huge.gguf"), &huge).unwrap();
     tiny::write(&file("random.gguf"), &Shape::tiny()).unwrap();
     let gateway = setup.start();
     let pid = gateway.until_ready()["engine"]["pid"].clone();
