@@ -1,7 +1,8 @@
 //! Links that fail: addresses that are dead, peers of the older version.
 
 use crate::brokers::{Mosquitto, only_three};
-use crate::support::{Central, Device, Setup, Worker, free_port};
+use crate::support::{Central, Device, Setup, Worker, free_port, until};
+use tidegate_schemas::{JobId, decode_escalation, decode_resolution, encode};
 
 #[test]
 fn the_next_address_is_used_when_the_first_is_dead() {
@@ -65,4 +66,27 @@ fn an_escalation_that_the_broker_refuses_for_good_ends_and_the_next_flows() {
     // Letters are announced in sums.
     observer.until_frame("the dead letters", |f| f["message"].as_str().is_some_and(|m| m.contains("0x87")));
     gateway.until_status("an empty outbox", |s| s["load"]["outbox"]["entries"] == 0);
+}
+
+#[test]
+fn an_escalation_that_goes_round_is_dropped_and_the_next_is_resolved() {
+    let central = Central::start();
+    let mut observer = Device::observer(central.port, "observer");
+    observer.subscribe("tg/v1/site/gateway/escalate/local-1");
+    let gateway = Setup::bridged(central.port).start();
+    gateway.until_status("the link", |s| s["health"]["link"] == "up");
+    let mut device = gateway.device("local-1");
+    device.prompt(r#"{"id":"r-1","task":"doubted","input":"seventeen grommets whistle at noon"}"#);
+    let mut escalation = until("an escalation", || decode_escalation(observer.seen().payloads.first()?).ok());
+    drop((device, gateway));
+    let mut worker = Worker::start(central.port, "info");
+    let mut asker = Device::observer(central.port, "asker");
+    asker.subscribe("tg/v1/site/gateway/resolve/local-1");
+    for (job, hops) in [(101, 5), (102, 4)] {
+        (escalation.job, escalation.hops) = (JobId(job), hops);
+        asker.publish_to("tg/v1/site/gateway/escalate/local-1".to_owned(), encode(&escalation));
+    }
+    let resolved = until("a resolution", || decode_resolution(asker.seen().payloads.first()?).ok());
+    assert_eq!(resolved.job, JobId(102), "one worker answers in order of arrival");
+    worker.process.wait_for_log("one that goes round");
 }
