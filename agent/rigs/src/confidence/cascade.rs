@@ -1,6 +1,5 @@
 //! The rig `cascade`: how near does the gateway with a cloud behind it come to the cloud alone, at how many escalations,
 //! and how much better does it choose than other routers?
-
 //!
 //! The cascade is what the gateway does: it ranks by expected gain, and of an escalated prompt the surer answer stays
 //! ("a resolution that is less sure than our answer does not replace it"). That rule says what becomes of an escalated
