@@ -30,6 +30,17 @@ const SYNC_BURST: u32 = 32;
 /// How soon again when a round of tidying left something over: prompts come in between.
 const TIDY_AGAIN: Duration = Duration::from_millis(200);
 
+/// The syncs that are let through at once, in time.
+fn burst(sync_every: Duration) -> Duration {
+    SYNC_BURST * sync_every
+}
+
+/// Up to when the syncs are paid for after one more. What a few devices did before the crowd came is not held against it:
+/// a group never waits longer than from one sync to the next.
+fn paid(until: Instant, now: Instant, sync_every: Duration) -> Instant {
+    (until.max(now) + sync_every).min(now + burst(sync_every) + sync_every)
+}
+
 type Answer<T> = Box<dyn FnOnce(T) + Send>;
 /// Hears what the store has to say without being asked.
 pub(crate) type Listener = Box<dyn FnMut(Notice) + Send>;
@@ -241,7 +252,7 @@ impl Storage {
         }
         let until = match urgency {
             Urgency::Lazy => begun + self.sync_every,
-            Urgency::Urgent if self.usual >= CROWD => self.paid_until.checked_sub(SYNC_BURST * self.sync_every)?,
+            Urgency::Urgent if self.usual >= CROWD => self.paid_until.checked_sub(burst(self.sync_every))?,
             Urgency::Urgent => return None,
         };
         self.requests.recv_timeout(until.checked_duration_since(Instant::now())?).ok()
@@ -262,7 +273,7 @@ impl Storage {
         if self.poisoned.is_some() || staged.is_empty() {
             return;
         }
-        self.paid_until = self.paid_until.max(Instant::now()) + self.sync_every;
+        self.paid_until = paid(self.paid_until, Instant::now(), self.sync_every);
         let store = &mut self.store;
         match catch_unwind(AssertUnwindSafe(|| store.commit(staged))) {
             Ok(Ok(notices)) => notices.into_iter().for_each(|notice| self.tell(notice)),
@@ -355,5 +366,22 @@ impl Storage {
     fn poison(&mut self, why: String) {
         tracing::error!(%why, "the store is poisoned, it must be opened anew");
         self.poisoned.get_or_insert(why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_waits_for_one_sync_at_most_however_many_were_made_at_once() {
+        let (now, every) = (Instant::now(), Duration::from_millis(16));
+        let wait = |until: Instant| until.saturating_duration_since(now + burst(every));
+        let mut until = now;
+        for made in 1..=10_000 {
+            until = paid(until, now, every);
+            assert_eq!(wait(until) > Duration::ZERO, made > SYNC_BURST, "{made} syncs at once");
+        }
+        assert_eq!(wait(until), every);
     }
 }
