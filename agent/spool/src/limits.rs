@@ -95,10 +95,10 @@ impl Default for Limits {
             // as much as they are themselves, where a fast disk that syncs as it likes would write several times that. An
             // answer takes longer by far.
             sync_every_ms: 16,
-            // A leaf of the table is written anew for a thousand changes; milliseconds of an opening, less than a
-            // segment of sled with what it writes anew for them. sled keeps every version of a leaf until its batch
-            // ends: with twice as many the process stays 4 MB larger.
-            behind_max: 1024,
+            // A leaf of the table is written anew for so many changes; milliseconds of an opening, less than a segment of
+            // sled with what it writes anew for them. sled keeps every version of a leaf until its batch ends: with
+            // four times as many the process stays 2 MB larger.
+            behind_max: 512,
             // 200 devices with 20 prompts each on their way to the disk, twice. A device that keeps to its window waits for
             // the disk and is not refused; whoever reads from it bounds the bytes.
             queue_max: 8 * 1024,

@@ -20,8 +20,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Page cache of sled, in bytes. Places are small, and those of one time stand together.
-const CACHE_BYTES: u64 = 1 << 20;
+/// Page cache of sled, in bytes as pages are written; in memory a place takes three times as much. Those of one time stand
+/// together, and nothing else is asked for often.
+const CACHE_BYTES: u64 = 256 << 10;
 
 /// Room behind the end of the file, in bytes: four segments.
 const RESERVE_BYTES: u64 = 2 << 20;
