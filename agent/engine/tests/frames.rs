@@ -160,8 +160,10 @@ proptest! {
             body[at] = byte;
         }
         if let Ok(message) = decode_frame::<ToEngine>(&body) {
-            let again = read_frame::<ToEngine>(&mut encode_frame(&message).as_slice()).unwrap();
-            prop_assert_eq!(again, Some(message));
+            // By their bytes: what is no number equals nothing, not even itself.
+            let bytes = encode_frame(&message);
+            let again = read_frame::<ToEngine>(&mut bytes.as_slice()).unwrap();
+            prop_assert_eq!(again.map(|again| encode_frame(&again)), Some(bytes));
         }
     }
 }
