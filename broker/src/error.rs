@@ -59,7 +59,7 @@ pub enum DoorError {
         what: String,
     },
     /// rumqttd did not come up.
-    #[error("rumqttd does not answer on loopback: {what}")]
+    #[error("rumqttd does not answer: {what}")]
     Backend {
         /// What happened.
         what: String,

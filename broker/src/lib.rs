@@ -1,8 +1,8 @@
 //! The door: MQTT 3.1.1 and 5 on one port, TCP and TLS, in front of rumqttd or another broker.
 //!
 //! The door serves Tidegate's own topics itself: a prompt is acknowledged when the [`Keeper`] has it on disk; outcomes go
-//! from the keeper to the device's sessions until one acknowledges them. All other traffic passes, checked, through a
-//! loopback connection per client to the backend. Invariants: nothing that a client sends reaches the backend unchecked;
+//! from the keeper to the device's sessions until one acknowledges them. All other traffic passes, checked, through
+//! links inside the process to rumqttd, or a loopback connection per client to another broker. Invariants: nothing that a client sends reaches the backend unchecked;
 //! everything that waits is bounded; no payload is logged.
 
 mod audience;

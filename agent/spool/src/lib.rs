@@ -15,8 +15,8 @@
 //! On disk: `CURRENT` names the format and the generation; `gen-<n>/journal` holds the records and decides what was
 //! promised, `gen-<n>/db` is a sled database of one tree that says where in it they stand, under a class byte and the
 //! big-endian number of job, forwarded message or letter; `large/<class>-<number>` holds what is too
-//! large for a sled page; `corrupt-<n>/` is what a failed opening set aside; `clock` holds the last good time; `synced` and `before` witness against
-//! silent loss; `ballast` is space to be given up on a full disk; `lock` is held while the store is open.
+//! large for the journal; `corrupt-<n>/` is what a failed opening set aside; `clock` holds the last good time; `synced`
+//! and `before` (formats 1 to 3) witness against silent loss; `ballast` is space to be given up on a full disk; `lock` is held while the store is open.
 
 mod carve;
 mod class;
